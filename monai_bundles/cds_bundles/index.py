@@ -1,0 +1,94 @@
+"""The data index as frozen rows, and the rules that keep held-out lesions out of training. No torch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+HAM10000 = "ham10000"
+TASK1 = "isic2018_task1"
+HELD_OUT_FOLD = 0
+HELD_OUT_TASK1 = ("isic2017-test", "isic2017-val")
+
+
+class LeakFound(ValueError):
+    """A lesion or a picture stands on both sides of a split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One row of the index; paths are absolute."""
+
+    path: Path
+    source: str
+    """First folder of the path: ham10000, isic2018_task1, pad_ufes, background_skin, nonskin."""
+    isic_id: str
+    lesion_id: str
+    """The lesion's identity; the picture's own where the source gives none."""
+    dx: str
+    """One of CLASSES, or another word or nothing where the source says otherwise."""
+    mask_path: Path | None
+    official_split: str
+    fold: int | None
+    width: int
+    height: int
+    mask_frac: float | None
+    histology: bool
+
+    @property
+    def held_out(self) -> bool:
+        """True for HAM10000 fold 0 and for the official ISIC 2017 test and validation parts of Task 1."""
+        if self.fold is not None:
+            return self.fold == HELD_OUT_FOLD
+        return self.source == TASK1 and any(part in self.official_split for part in HELD_OUT_TASK1)
+
+
+def read_index(index: Path) -> tuple[Picture, ...]:
+    """Every row of `index` (a CSV file beside the picture folders)."""
+    with index.open(newline="", encoding="utf-8") as stream:
+        return tuple(_picture(row, index.parent) for row in csv.DictReader(stream))
+
+
+def _picture(row: dict[str, str], root: Path) -> Picture:
+    return Picture(
+        path=root / row["path"],
+        source=Path(row["path"]).parts[0],
+        isic_id=row["isic_id"],
+        lesion_id=row["lesion_id"] or row["isic_id"] or row["path"],
+        dx=row["dx"],
+        mask_path=root / row["mask_path"] if row["mask_path"] else None,
+        official_split=row["official_split"],
+        fold=int(row["fold"]) if row["fold"] else None,
+        width=int(row["width"]),
+        height=int(row["height"]),
+        mask_frac=float(row["mask_frac"]) if row["mask_frac"] else None,
+        histology="dx_type=histo" in row["note"],
+    )
+
+
+def from_source(pictures: Iterable[Picture], source: str) -> tuple[Picture, ...]:
+    """Those of `pictures` whose first folder is `source`."""
+    return tuple(picture for picture in pictures if picture.source == source)
+
+
+def split(pictures: Iterable[Picture]) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    """(training, held-out) parts; raises `LeakFound` when a lesion or picture would stand in both."""
+    every = tuple(pictures)
+    held_out = tuple(picture for picture in every if picture.held_out)
+    forbidden = _identities(held_out)
+    training = tuple(p for p in every if not p.held_out and not _identities((p,)) & forbidden)
+    check_no_leak(training, held_out)
+    return training, held_out
+
+
+def check_no_leak(training: Iterable[Picture], held_out: Iterable[Picture]) -> None:
+    """Raises `LeakFound`, naming some, when a lesion or picture stands on both sides."""
+    shared = _identities(training) & _identities(held_out)
+    if shared:
+        raise LeakFound(f"{len(shared)} identities on both sides of the split, e.g. {sorted(shared)[:3]}")
+
+
+def _identities(pictures: Iterable[Picture]) -> set[str]:
+    return {name for p in pictures for name in (p.lesion_id, p.isic_id) if name}
