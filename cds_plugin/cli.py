@@ -1,0 +1,99 @@
+"""The command line: commands come through an entry-point group, and only the one asked for is imported."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+import typer
+
+from cds_plugin.console import Exit, stderr
+
+GROUP = "cds_plugin.commands"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A command of this distribution: what it does, and the extra that brings it."""
+
+    help: str
+    extra: str | None = None
+
+
+COMMANDS: dict[str, Known] = {
+    "up": Known("Run every part on this machine until Ctrl-C.", None),
+    "demo": Known("Send a study through the whole path and show what comes back.", None),
+    "listen": Known("Receive studies over DICOM."),
+    "worker": Known("Run the models on closed studies.", "worker"),
+    "deliver": Known("Send results to their destinations."),
+    "sweep": Known("Close studies, wake what was missed, seal the audit chain."),
+    "broker": Known("Run the embedded broker.", None),
+    "analyze": Known("Run the pipeline on files, without network or database.", "worker"),
+    "evaluate": Known("Measure the shipped pipeline on a labelled index.", "worker"),
+    "dicomize": Known("Make Dermoscopic Photography objects from JPEG or PNG."),
+    "send": Known("Send DICOM files to a peer with C-STORE."),
+    "status": Known("Show where studies stand."),
+    "audit": Known("List and verify the audit trail."),
+    "db": Known("Create or upgrade the database."),
+    "doctor": Known("Check database, broker, spool, bundles, torch and peers."),
+    "data": Known("Check training data.", "worker"),
+    "bundle": Known("List, verify and pin bundles.", "worker"),
+}
+
+
+def main() -> None:
+    """Run `cds-plugin`; the entry point of the distribution."""
+    arguments = sys.argv[1:]
+    asked = next((word for word in arguments if not word.startswith("-")), None)
+    build(asked)(prog_name="cds-plugin")
+
+
+def build(asked: str | None) -> typer.Typer:
+    """Return the application in which only the command `asked` is really loaded; the others show their help."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Decision support for dermoscopy beside a PACS. Research use only, not for diagnosis.",
+    )
+    installed = {each.name: each for each in entry_points(group=GROUP)}
+    for name in [*COMMANDS, *sorted(installed.keys() - COMMANDS.keys())]:
+        _add(app, name, installed.get(name), load=name == asked)
+    return app
+
+
+def _add(app: typer.Typer, name: str, entry: EntryPoint | None, *, load: bool) -> None:
+    known = COMMANDS.get(name, Known(f"{name} (added by another package)."))
+    if not load:
+        app.command(name, help=known.help)(_never)
+        return
+    try:
+        command = entry.load() if entry else None
+    except ModuleNotFoundError as error:
+        command = None if known.extra else _raise(error)
+    if command is None:
+        app.command(name, help=known.help, context_settings=_ANYTHING)(_absent(name, known.extra))
+    elif isinstance(command, typer.Typer):
+        app.add_typer(command, name=name, help=known.help)
+    else:
+        app.command(name, help=known.help)(command)
+
+
+_ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _raise(error: ModuleNotFoundError) -> None:
+    raise error
+
+
+def _never() -> None:
+    """Stand in for a command that was not asked for; the parser never calls it."""
+
+
+def _absent(name: str, extra: str | None) -> object:
+    def command() -> None:
+        stderr.print(f"{name}: install cds-plugin\\[{extra}]", highlight=False)
+        raise typer.Exit(int(Exit.FAILED))
+
+    return command

@@ -1,0 +1,1 @@
+"""The commands of the base install, one module each; each exposes `command`."""

@@ -1,0 +1,284 @@
+"""One frozen `Settings`, read once at an entry point from one TOML file and the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from cds_plugin.errors import Refused
+
+DEFAULT_FILE = Path("cds-plugin.toml")
+ENVIRONMENT_PREFIX = "CDS_"
+NESTING = "__"
+ANY_CALLER = "*"
+EMBEDDED_BROKER = "embedded"
+
+AeTitle = Annotated[str, StringConstraints(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")]
+"""1-16 printable ASCII characters, no backslash, no outer spaces (PS3.5 section 6.2)."""
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Listener(_Table):
+    """Where the PACS sends to, and when a study counts as complete."""
+
+    ae_title: AeTitle = Field("CDS", description="an AE title of 1 to 16 characters")
+    host: str = Field("127.0.0.1", description="the address to listen on, such as 127.0.0.1 or 0.0.0.0")
+    port: Port = Field(11112, description="a TCP port, 1 to 65535")
+    quiet_seconds: float = Field(5.0, ge=0.1, le=86400, description="seconds without a new image, 0.1 to 86400")
+    association_idle_seconds: float = Field(
+        60, ge=0.1, le=86400, description="seconds after which an open association no longer holds a study, 0.1 to 86400"
+    )
+    force_close_seconds: float = Field(
+        300, ge=1, le=604800, description="seconds after which a study is closed whatever is open, 1 to 604800"
+    )
+
+
+class Storage(_Table):
+    """The folder of incoming, spool, quarantine and results."""
+
+    directory: Path = Field(Path("var"), description="a folder, relative to the settings file")
+
+
+class Database(_Table):
+    """SQLite for the embedded default, PostgreSQL for production."""
+
+    url: str = Field(
+        "sqlite:///var/cds.db", description="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+    )
+
+
+class Broker(_Table):
+    """What wakes the workers."""
+
+    url: str = Field(
+        EMBEDDED_BROKER,
+        pattern=r"^(embedded$|rediss?://|redis\+socket://|amqps?://)",
+        description='"embedded", redis://..., redis+socket://... or amqp://...',
+    )
+
+
+class BundleFolder(_Table):
+    """Where the MONAI bundles lie; empty means those inside the package."""
+
+    directory: str = Field("", description="a folder of bundles with its manifest.json, or empty for those inside")
+
+
+class Worker(_Table):
+    """The device of a worker and the largest picture it takes."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description='"auto", "cpu" or "cuda:0"')
+    max_pixels: int = Field(120_000_000, ge=1, description="rows x columns of the largest picture, 1 or more")
+
+
+class Destination(_Table):
+    """A peer that results are sent to."""
+
+    name: str = Field(min_length=1, max_length=64, description="a name that rules use")
+    ae_title: AeTitle = Field(description="an AE title of 1 to 16 characters")
+    host: str = Field(min_length=1, description="a host name or address")
+    port: Port = Field(description="a TCP port, 1 to 65535")
+
+
+class Rule(_Table):
+    """The first rule whose calling AE title matches decides where results go."""
+
+    calling_ae: AeTitle = Field(description='an AE title, or "*" for any')
+    results_to: tuple[str, ...] = Field((), description="names of destinations")
+
+    @property
+    def names_the_sender(self) -> bool:
+        """Return whether this rule speaks of one AE title rather than of all."""
+        return self.calling_ae != ANY_CALLER
+
+
+class Settings(BaseSettings):
+    """Everything a process may know about its surroundings; all paths are absolute."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter=NESTING
+    )
+
+    listener: Listener = Field(default_factory=Listener)
+    storage: Storage = Field(default_factory=Storage)
+    database: Database = Field(default_factory=Database)
+    broker: Broker = Field(default_factory=Broker)
+    bundles: BundleFolder = Field(default_factory=BundleFolder)
+    worker: Worker = Field(default_factory=Worker)
+    destinations: tuple[Destination, ...] = (
+        Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242),
+    )
+    rules: tuple[Rule, ...] | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `load_settings` hands in: it has merged file and environment already."""
+        return (init_settings,)
+
+    @property
+    def active_rules(self) -> tuple[Rule, ...]:
+        """Return the rules, or one for every caller to every destination where none is written."""
+        if self.rules is not None:
+            return self.rules
+        return (Rule(calling_ae=ANY_CALLER, results_to=tuple(each.name for each in self.destinations)),)
+
+    @model_validator(mode="after")
+    def _destinations_are_known(self) -> Self:
+        known = [each.name for each in self.destinations]
+        if len(set(known)) != len(known):
+            raise ValueError(f"destinations: names must differ, found {known}")
+        for number, rule in enumerate(self.active_rules):
+            for name in rule.results_to:
+                if name not in known:
+                    raise ValueError(f"rules[{number}].results_to: no destination is named {name!r}; known: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _strangers_stay_on_loopback(self) -> Self:
+        open_to_all = any(not rule.names_the_sender for rule in self.active_rules)
+        if open_to_all and not is_loopback(self.listener.host):
+            raise ValueError(
+                f"listener.host: {self.listener.host!r} is beyond loopback while a rule says calling_ae = \"*\"; "
+                "name every sender in [[rules]], or listen on 127.0.0.1"
+            )
+        return self
+
+    def redacted(self) -> dict[str, Any]:
+        """Return the settings as JSON values with passwords hidden."""
+        shown: dict[str, Any] = self.model_dump(mode="json")
+        shown["database"]["url"] = make_url(self.database.url).render_as_string(hide_password=True)
+        if self.broker.url != EMBEDDED_BROKER:
+            shown["broker"]["url"] = make_url(self.broker.url).render_as_string(hide_password=True)
+        return shown
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` is a loopback address or "localhost"."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings of `path` (default: cds-plugin.toml here, else the built-in ones) and the environment.
+
+    Raises Refused that names the table and key and says what would be right.
+    """
+    surroundings = os.environ if environment is None else environment
+    base, written = _read_file(path)
+    _refuse_unknown_variables(surroundings)
+    merged = _merge(written, _from_environment(surroundings))
+    try:
+        settings = Settings(**merged)
+        return _made_absolute(settings, base)
+    except ValidationError as error:
+        raise Refused("bad_setting", "; ".join(map(_explain, error.errors())), "Correct the setting.") from error
+
+
+def _read_file(path: Path | None) -> tuple[Path, dict[str, Any]]:
+    if path is None and not DEFAULT_FILE.exists():
+        return Path.cwd(), {}
+    file = (path or DEFAULT_FILE).resolve()
+    try:
+        return file.parent, tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Refused("no_settings_file", f"{file}: {error.strerror}", "Give a readable file to --config.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Refused("bad_settings_file", f"{file}: {error}", "Write valid TOML.") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {key.lower(): value for key, value in environment.items()}
+    try:
+        return source()
+    except ValueError as error:
+        raise Refused("bad_setting", f"environment: {error}", "Write lists and tables as JSON.") from error
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    tables = [name for name in Settings.model_fields if name not in ("destinations", "rules")]
+    for variable in environment:
+        upper = variable.upper()
+        if not upper.startswith(ENVIRONMENT_PREFIX) or NESTING not in upper:
+            continue
+        table = upper.removeprefix(ENVIRONMENT_PREFIX).split(NESTING)[0].lower()
+        if table not in tables:
+            raise Refused("bad_setting", f"environment {variable}: no table {table!r}", f"Known: {', '.join(tables)}.")
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _made_absolute(settings: Settings, base: Path) -> Settings:
+    directory = (base / settings.storage.directory).resolve()
+    bundles = settings.bundles.directory and str((base / settings.bundles.directory).resolve())
+    return settings.model_copy(
+        update={
+            "storage": Storage(directory=directory),
+            "database": Database(url=_absolute_url(settings.database.url, base)),
+            "bundles": BundleFolder(directory=bundles),
+        }
+    )
+
+
+def _absolute_url(url: str, base: Path) -> str:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        hint = Database.model_fields["url"].description
+        raise Refused("bad_setting", f"database.url: not a database URL: {url!r}", f"Write {hint}.") from error
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return url
+    return parsed.set(database=str((base / parsed.database).resolve())).render_as_string(hide_password=False)
+
+
+def _explain(error: ErrorDetails) -> str:
+    names = [str(part) for part in error["loc"]]
+    where = ".".join(names)
+    fields = _fields_at(names[:-1])
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(names[-1], fields, n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        return f"{where}: no such setting; {meant}known here: {', '.join(fields)}"
+    if not names:
+        return error["msg"].removeprefix("Value error, ")
+    expected = fields[names[-1]].description if names[-1] in fields else None
+    return f"{where}: {error['msg']}" + (f"; expected {expected}" if expected else "")
+
+
+def _fields_at(names: list[str]) -> dict[str, Any]:
+    tables: dict[str, type[BaseModel]] = {
+        "listener": Listener,
+        "storage": Storage,
+        "database": Database,
+        "broker": Broker,
+        "bundles": BundleFolder,
+        "worker": Worker,
+        "destinations": Destination,
+        "rules": Rule,
+    }
+    found = tables.get(names[0]) if names else None
+    return dict((found or Settings).model_fields)

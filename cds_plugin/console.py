@@ -1,0 +1,73 @@
+"""What the commands share: JSON to stdout, everything else to stderr, failures to exit codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+
+from cds_plugin.errors import CdsError, Refused
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings file (default: cds-plugin.toml here).", dir_okay=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON to stdout, one document per line.")]
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Write one JSON document as one line to stdout, at once."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def report(error: CdsError) -> None:
+    """Say on stderr what failed and what to do."""
+    stderr.print(f"[bold red]{error.code}[/]: {error.message} {error.action}", highlight=False, soft_wrap=True)
+
+
+def guarded(body: Callable[[], int | None]) -> None:
+    """Run a command's body and leave with its exit code; a bad setting is wrong usage."""
+    try:
+        code = body() or Exit.DONE
+    except CdsError as error:
+        report(error)
+        settings_are_wrong = isinstance(error, Refused) and error.code in SETTINGS_CODES
+        code = Exit.USAGE if settings_are_wrong else Exit.FAILED
+    raise typer.Exit(int(code))
+
+
+SETTINGS_CODES = frozenset({"bad_setting", "bad_settings_file", "no_settings_file"})
+
+
+def log_to_stderr() -> None:
+    """Configure structlog for a long-running part: one JSON line per event on stderr, no patient data."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )

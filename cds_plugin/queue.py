@@ -1,0 +1,53 @@
+"""The Celery application: ids on two queues. The database holds the truth; a message only wakes a worker."""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
+
+from cds_db.stages import JobKind
+from cds_plugin.broker import broker_url
+from cds_plugin.config import Settings
+
+VISIBILITY_TIMEOUT_SECONDS = 3600
+"""Redis hands an unacknowledged message out again after this time; no task may last as long."""
+HARD_LIMIT_SECONDS = 1800
+"""A task that runs longer is killed; its job's lease runs out and it is queued again."""
+CONNECT_SECONDS = 2
+
+TASK_OF = {JobKind.ANALYSIS: "cds.analyse", JobKind.DELIVERY: "cds.deliver"}
+QUEUE_OF = {JobKind.ANALYSIS: "analysis", JobKind.DELIVERY: "delivery"}
+
+
+def make_app(settings: Settings) -> Celery:
+    """Return a Celery application on the broker of the settings, without any task."""
+    app = Celery("cds", broker=broker_url(settings), set_as_current=False)
+    app.conf.update(
+        task_acks_late=True,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_time_limit=HARD_LIMIT_SECONDS,
+        task_create_missing_queues=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_keepalive": False,
+        },
+    )
+    return app
+
+
+def wake(app: Celery, kind: JobKind, job_id: int) -> bool:
+    """Tell a worker to look at a job; return False where the broker is away (the sweeper tries again)."""
+    try:
+        app.send_task(TASK_OF[kind], args=[job_id], queue=QUEUE_OF[kind], retry=False)
+    except (KombuError, RedisError, OSError):
+        return False
+    return True

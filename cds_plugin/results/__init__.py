@@ -1,0 +1,1 @@
+"""An analysis becomes DICOM objects: SEG, structured report, overlay. It must never store or send them."""

@@ -1,0 +1,169 @@
+"""The frozen values that travel from pixels to results: photograph, quality, lesions, analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+SopInstanceUid = NewType("SopInstanceUid", str)
+StudyInstanceUid = NewType("StudyInstanceUid", str)
+SeriesInstanceUid = NewType("SeriesInstanceUid", str)
+Sha256 = NewType("Sha256", str)
+"""64 lower-case hexadecimal digits."""
+
+Mask = NDArray[np.bool_]
+Rgb = NDArray[np.uint8]
+"""(H, W, 3), sRGB, 0-255."""
+
+
+class LesionClass(StrEnum):
+    """The seven diagnostic classes of HAM10000 (Tschandl 2018), in the order of every probability vector."""
+
+    AKIEC = "akiec"
+    BCC = "bcc"
+    BKL = "bkl"
+    DF = "df"
+    MEL = "mel"
+    NV = "nv"
+    VASC = "vasc"
+
+
+MALIGNANT_OR_PREMALIGNANT = (LesionClass.AKIEC, LesionClass.BCC, LesionClass.MEL)
+
+
+class Verdict(StrEnum):
+    """Image quality as CID 7036 grades it."""
+
+    DIAGNOSTIC = "diagnostic"
+    LIMITED = "limited"
+    NON_DIAGNOSTIC = "non_diagnostic"
+
+
+class ResultKind(StrEnum):
+    """The objects that go back for one picture."""
+
+    SEGMENTATION = "seg"
+    REPORT = "sr"
+    OVERLAY = "overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class BoundingBox:
+    """Pixels of the source picture; `x1` and `y1` are exclusive."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.x0 < self.x1 and 0 <= self.y0 < self.y1):
+            raise ValueError(f"empty or negative bounding box {self.as_list()}")
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    def as_list(self) -> list[int]:
+        """Return `[x0, y0, x1, y1]`."""
+        return [self.x0, self.y0, self.x1, self.y1]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The gate's answer; `psnr_db` is None where no reconstruction was made."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    psnr_db: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesion:
+    """One lesion; `mask` has the shape of `bbox` (height, width), `probabilities` the order of LesionClass."""
+
+    number: int
+    bbox: BoundingBox
+    mask: Mask
+    score: float
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != (self.bbox.height, self.bbox.width):
+            raise ValueError(f"mask {self.mask.shape} does not fill its bounding box {self.bbox.as_list()}")
+        if not self.mask.any():
+            raise ValueError(f"lesion {self.number} has an empty mask")
+        if len(self.probabilities) != len(LesionClass):
+            raise ValueError(f"{len(self.probabilities)} probabilities for {len(LesionClass)} classes")
+
+    @property
+    def area_px(self) -> int:
+        """Return the number of pixels inside the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def finding(self) -> LesionClass:
+        """Return the class of the largest probability."""
+        return max(zip(LesionClass, self.probabilities, strict=True), key=lambda pair: pair[1])[0]
+
+    @property
+    def malignancy(self) -> float:
+        """Return p(akiec) + p(bcc) + p(mel): "malignant or premalignant", 0-1."""
+        by_class = dict(zip(LesionClass, self.probabilities, strict=True))
+        return sum(by_class[each] for each in MALIGNANT_OR_PREMALIGNANT)
+
+    def full_mask(self, height: int, width: int) -> Mask:
+        """Return the mask on a frame of (height, width)."""
+        frame = np.zeros((height, width), dtype=np.bool_)
+        frame[self.bbox.y0 : self.bbox.y1, self.bbox.x0 : self.bbox.x1] = self.mask
+        return frame
+
+
+@dataclass(frozen=True, slots=True)
+class BundleIdentity:
+    """Which model answered: name and version from its metadata, digest of all its files."""
+
+    name: str
+    version: str
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Bundles:
+    """The three bundles that make an analysis."""
+
+    quality_gate: BundleIdentity
+    segmentation: BundleIdentity
+    classification: BundleIdentity
+
+    def __iter__(self) -> Iterator[BundleIdentity]:
+        return iter((self.quality_gate, self.segmentation, self.classification))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """What the pipeline says about one picture of (rows, columns) pixels.
+
+    A picture that could not be decoded is non-diagnostic, with the reason of the refusal and no pixels seen.
+    """
+
+    rows: int
+    columns: int
+    quality: Quality
+    lesions: tuple[Lesion, ...]
+    bundles: Bundles
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def analysed(self) -> bool:
+        """Return whether the picture went through segmentation and classification."""
+        return self.quality.verdict is not Verdict.NON_DIAGNOSTIC

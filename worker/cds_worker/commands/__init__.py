@@ -1,0 +1,1 @@
+"""The commands that need the models; each module exposes `command`."""
