@@ -51,7 +51,9 @@ def _check_private(folder: Path) -> None:
     state = folder.lstat()
     if state.st_uid != os.getuid() or folder.is_symlink():
         raise Unavailable(
-            "broker_folder_not_ours", f"{folder} belongs to somebody else", "Remove it or choose another folder."
+            "broker_folder_not_ours",
+            f"{folder} belongs to somebody else",
+            "Remove it or choose another folder.",
         )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import typer
 
@@ -50,7 +52,7 @@ def main() -> None:
 
 
 def build(asked: str | None) -> typer.Typer:
-    """Return the application in which only the command `asked` is really loaded; the others show their help."""
+    """Return the application in which only the command `asked` is loaded; the others show their help."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -68,10 +70,7 @@ def _add(app: typer.Typer, name: str, entry: EntryPoint | None, *, load: bool) -
     if not load:
         app.command(name, help=known.help)(_never)
         return
-    try:
-        command = entry.load() if entry else None
-    except ModuleNotFoundError as error:
-        command = None if known.extra else _raise(error)
+    command = _load(entry, known)
     if command is None:
         app.command(name, help=known.help, context_settings=_ANYTHING)(_absent(name, known.extra))
     elif isinstance(command, typer.Typer):
@@ -83,15 +82,20 @@ def _add(app: typer.Typer, name: str, entry: EntryPoint | None, *, load: bool) -
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def _raise(error: ModuleNotFoundError) -> None:
-    raise error
+def _load(entry: EntryPoint | None, known: Known) -> Any:
+    try:
+        return entry.load() if entry else None
+    except ModuleNotFoundError:
+        if known.extra:
+            return None
+        raise
 
 
 def _never() -> None:
     """Stand in for a command that was not asked for; the parser never calls it."""
 
 
-def _absent(name: str, extra: str | None) -> object:
+def _absent(name: str, extra: str | None) -> Callable[[], None]:
     def command() -> None:
         stderr.print(f"{name}: install cds-plugin\\[{extra}]", highlight=False)
         raise typer.Exit(int(Exit.FAILED))

@@ -24,7 +24,9 @@ NESTING = "__"
 ANY_CALLER = "*"
 EMBEDDED_BROKER = "embedded"
 
-AeTitle = Annotated[str, StringConstraints(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")]
+AeTitle = Annotated[
+    str, StringConstraints(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")
+]
 """1-16 printable ASCII characters, no backslash, no outer spaces (PS3.5 section 6.2)."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -39,12 +41,20 @@ class Listener(_Table):
     ae_title: AeTitle = Field("CDS", description="an AE title of 1 to 16 characters")
     host: str = Field("127.0.0.1", description="the address to listen on, such as 127.0.0.1 or 0.0.0.0")
     port: Port = Field(11112, description="a TCP port, 1 to 65535")
-    quiet_seconds: float = Field(5.0, ge=0.1, le=86400, description="seconds without a new image, 0.1 to 86400")
+    quiet_seconds: float = Field(
+        5.0, ge=0.1, le=86400, description="seconds without a new image, 0.1 to 86400"
+    )
     association_idle_seconds: float = Field(
-        60, ge=0.1, le=86400, description="seconds after which an open association no longer holds a study, 0.1 to 86400"
+        60,
+        ge=0.1,
+        le=86400,
+        description="seconds after which an open association no longer holds a study, 0.1 to 86400",
     )
     force_close_seconds: float = Field(
-        300, ge=1, le=604800, description="seconds after which a study is closed whatever is open, 1 to 604800"
+        300,
+        ge=1,
+        le=604800,
+        description="seconds after which a study is closed whatever is open, 1 to 604800",
     )
 
 
@@ -58,7 +68,8 @@ class Database(_Table):
     """SQLite for the embedded default, PostgreSQL for production."""
 
     url: str = Field(
-        "sqlite:///var/cds.db", description="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+        "sqlite:///var/cds.db",
+        description="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
     )
 
 
@@ -75,7 +86,9 @@ class Broker(_Table):
 class BundleFolder(_Table):
     """Where the MONAI bundles lie; empty means those inside the package."""
 
-    directory: str = Field("", description="a folder of bundles with its manifest.json, or empty for those inside")
+    directory: str = Field(
+        "", description="a folder of bundles with its manifest.json, or empty for those inside"
+    )
 
 
 class Worker(_Table):
@@ -113,12 +126,12 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter=NESTING
     )
 
-    listener: Listener = Field(default_factory=Listener)
-    storage: Storage = Field(default_factory=Storage)
-    database: Database = Field(default_factory=Database)
-    broker: Broker = Field(default_factory=Broker)
-    bundles: BundleFolder = Field(default_factory=BundleFolder)
-    worker: Worker = Field(default_factory=Worker)
+    listener: Listener = Listener()
+    storage: Storage = Storage()
+    database: Database = Database()
+    broker: Broker = Broker()
+    bundles: BundleFolder = BundleFolder()
+    worker: Worker = Worker()
     destinations: tuple[Destination, ...] = (
         Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242),
     )
@@ -126,7 +139,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take only what `load_settings` hands in: it has merged file and environment already."""
         return (init_settings,)
@@ -146,7 +164,9 @@ class Settings(BaseSettings):
         for number, rule in enumerate(self.active_rules):
             for name in rule.results_to:
                 if name not in known:
-                    raise ValueError(f"rules[{number}].results_to: no destination is named {name!r}; known: {known}")
+                    raise ValueError(
+                        f"rules[{number}].results_to: no destination is named {name!r}; known: {known}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -154,8 +174,8 @@ class Settings(BaseSettings):
         open_to_all = any(not rule.names_the_sender for rule in self.active_rules)
         if open_to_all and not is_loopback(self.listener.host):
             raise ValueError(
-                f"listener.host: {self.listener.host!r} is beyond loopback while a rule says calling_ae = \"*\"; "
-                "name every sender in [[rules]], or listen on 127.0.0.1"
+                f"listener.host: {self.listener.host!r} is beyond loopback while a rule says "
+                'calling_ae = "*"; name every sender in [[rules]], or listen on 127.0.0.1'
             )
         return self
 
@@ -177,7 +197,7 @@ def is_loopback(host: str) -> bool:
 
 
 def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings of `path` (default: cds-plugin.toml here, else the built-in ones) and the environment.
+    """Return the settings of `path` (default: cds-plugin.toml here, else built-in ones) and the environment.
 
     Raises Refused that names the table and key and says what would be right.
     """
@@ -189,7 +209,9 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
         settings = Settings(**merged)
         return _made_absolute(settings, base)
     except ValidationError as error:
-        raise Refused("bad_setting", "; ".join(map(_explain, error.errors())), "Correct the setting.") from error
+        raise Refused(
+            "bad_setting", "; ".join(map(_explain, error.errors())), "Correct the setting."
+        ) from error
 
 
 def _read_file(path: Path | None) -> tuple[Path, dict[str, Any]]:
@@ -199,7 +221,9 @@ def _read_file(path: Path | None) -> tuple[Path, dict[str, Any]]:
     try:
         return file.parent, tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise Refused("no_settings_file", f"{file}: {error.strerror}", "Give a readable file to --config.") from error
+        raise Refused(
+            "no_settings_file", f"{file}: {error.strerror}", "Give a readable file to --config."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused("bad_settings_file", f"{file}: {error}", "Write valid TOML.") from error
 
@@ -221,7 +245,9 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
             continue
         table = upper.removeprefix(ENVIRONMENT_PREFIX).split(NESTING)[0].lower()
         if table not in tables:
-            raise Refused("bad_setting", f"environment {variable}: no table {table!r}", f"Known: {', '.join(tables)}.")
+            raise Refused(
+                "bad_setting", f"environment {variable}: no table {table!r}", f"Known: {', '.join(tables)}."
+            )
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,7 +275,9 @@ def _absolute_url(url: str, base: Path) -> str:
         parsed = make_url(url)
     except ArgumentError as error:
         hint = Database.model_fields["url"].description
-        raise Refused("bad_setting", f"database.url: not a database URL: {url!r}", f"Write {hint}.") from error
+        raise Refused(
+            "bad_setting", f"database.url: not a database URL: {url!r}", f"Write {hint}."
+        ) from error
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         return url
     return parsed.set(database=str((base / parsed.database).resolve())).render_as_string(hide_password=False)

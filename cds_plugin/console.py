@@ -26,7 +26,8 @@ class Exit(IntEnum):
 
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file (default: cds-plugin.toml here).", dir_okay=False)
+    Path | None,
+    typer.Option("--config", help="Settings file (default: cds-plugin.toml here).", dir_okay=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON to stdout, one document per line.")]
 
@@ -42,7 +43,9 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 def report(error: CdsError) -> None:
     """Say on stderr what failed and what to do."""
-    stderr.print(f"[bold red]{error.code}[/]: {error.message} {error.action}", highlight=False, soft_wrap=True)
+    stderr.print(
+        f"[bold red]{error.code}[/]: {error.message} {error.action}", highlight=False, soft_wrap=True
+    )
 
 
 def guarded(body: Callable[[], int | None]) -> None:

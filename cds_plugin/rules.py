@@ -6,7 +6,7 @@ from cds_plugin.config import Destination, Rule, Settings
 
 
 def rule_for(settings: Settings, calling_ae: str) -> Rule | None:
-    """Return the first rule whose calling AE title is `calling_ae` or "*"; None if no rule knows the sender."""
+    """Return the first rule for `calling_ae` or for "*"; None if no rule knows the sender."""
     for rule in settings.active_rules:
         if not rule.names_the_sender or rule.calling_ae == calling_ae:
             return rule

@@ -89,7 +89,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesion:
-    """One lesion; `mask` has the shape of `bbox` (height, width), `probabilities` the order of LesionClass."""
+    """One lesion; `mask` is (height, width) of `bbox`, `probabilities` in the order of LesionClass."""
 
     number: int
     bbox: BoundingBox
