@@ -1,0 +1,1 @@
+"""A stranger's first look: a PACS on loopback, a study through the whole path, a readable summary."""

@@ -1,0 +1,170 @@
+"""Real peers for the tests: PostgreSQL, Redis, Orthanc, dcmtk, dciodvfy; and the folder of third-party pictures."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+import pytest
+
+from cds_plugin.demo.orthanc import Orthanc
+from cds_plugin.demo.ports import LOOPBACK, free_ports
+
+START_SECONDS = 30.0
+DCIODVFY_SECONDS = 60.0
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip a test whose peer is missing; in CI that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must have it: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a TCP port of loopback that was free a moment ago."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture(scope="session")
+def derm_test_data() -> Path:
+    """Return the folder of third-party pictures that DERM_TEST_DATA names."""
+    folder = os.environ.get("DERM_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        absent("DERM_TEST_DATA names no folder of dermoscopy pictures")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def dcmtk() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a callable that runs a dcmtk tool: `dcmtk("storescu", "-R", ...)`."""
+
+    def run(tool: str, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        binary = shutil.which(tool)
+        if binary is None:
+            absent(f"dcmtk's {tool} is not installed")
+        command = [binary, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def dciodvfy() -> Callable[[Path], list[str]]:
+    """Return a callable that gives the lines in which dciodvfy says Error about a file."""
+    binary = shutil.which("dciodvfy")
+    if binary is None:
+        absent("dicom3tools' dciodvfy is not installed")
+
+    def errors(path: Path) -> list[str]:
+        done = subprocess.run(
+            [binary, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=DCIODVFY_SECONDS,
+            check=False,
+            errors="replace",
+        )
+        return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+    return errors
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    """Yield a running Orthanc that knows no peer."""
+    if shutil.which("Orthanc") is None:
+        absent("Orthanc is not installed")
+    http_port, dicom_port = free_ports(2)
+    with Orthanc(tmp_path / "orthanc", http_port, dicom_port) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Yield the URL (without database name) of a PostgreSQL that runs as an ordinary user on a free port."""
+    binaries = _postgres_binaries()
+    with tempfile.TemporaryDirectory(prefix="cds-postgres-") as name:
+        folder = Path(name)
+        as_user = _as_ordinary_user(folder)
+        port = free_ports(1)[0]
+        data = folder / "data"
+        initdb = [*as_user, str(binaries / "initdb"), "-D", str(data), "-U", "cds", "-A", "trust", "-N"]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=name)
+        options = ["-h", LOOPBACK, "-p", str(port), "-k", str(folder), "-c", "max_connections=200"]
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [*as_user, str(binaries / "postgres"), "-D", str(data), *options], stdout=log, stderr=log, cwd=name
+            )
+        try:
+            url = f"cds@{LOOPBACK}:{port}"
+            _wait_for_postgres(url)
+            yield url
+        finally:
+            server.terminate()
+            server.wait(START_SECONDS)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Yield the SQLAlchemy URL of a fresh, empty PostgreSQL database."""
+    name = f"test_{time.monotonic_ns()}"
+    with psycopg.connect(f"postgresql://{postgres_server}/postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        yield f"postgresql+psycopg://{postgres_server}/{name}"
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """Yield the URL of a Redis server on a free loopback port."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        absent("redis-server is not installed")
+    port = free_ports(1)[0]
+    options = ["--port", str(port), "--bind", LOOPBACK, "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
+    try:
+        yield f"redis://{LOOPBACK}:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(START_SECONDS)
+
+
+def _postgres_binaries() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    binary = shutil.which("initdb")
+    if binary is None:
+        absent("PostgreSQL is not installed")
+    return Path(binary).parent
+
+
+def _as_ordinary_user(folder: Path) -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    user = pwd.getpwnam("postgres")
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+
+
+def _wait_for_postgres(url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            psycopg.connect(f"postgresql://{url}/postgres").close()
+            return
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
