@@ -1,0 +1,48 @@
+# make demo   the whole path on this machine   (STUDY=path, PACS=orthanc)
+# make test   everything that must pass
+# make check  format, lint, types, imports, fast tests
+# make setup  .venv with everything
+PYTHON ?= python3
+BIN := .venv/bin
+export DERM_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
+PACS ?= store
+STUDY ?=
+
+.PHONY: setup demo check lint test peers constraints clean
+
+setup: .venv/with-everything
+
+demo: .venv/with-demo
+	$(BIN)/cds-plugin demo --pacs $(PACS) $(if $(STUDY),--study "$(STUDY)")
+
+check: lint
+	$(BIN)/pytest -q -m "not slow"
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup peers check
+	$(BIN)/pytest -q -m slow
+
+peers:
+	tests/get-peers
+
+constraints: setup
+	$(BIN)/pip freeze --exclude-editable > constraints.txt
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/with-demo: .venv/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e ".[worker,embedded]"
+	touch $@
+
+.venv/with-everything: .venv/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e ".[worker,embedded,train,dev]"
+	touch .venv/with-demo $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
