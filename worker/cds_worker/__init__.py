@@ -1,1 +1,4 @@
-"""Runs the bundles on closed studies and stores the results. It must never push or pull studies by itself."""
+"""The models' room: a picture goes in, findings and result objects come out.
+
+It reads bundles only after their digest was checked, keeps the truth in the database and never talks to a PACS.
+"""

@@ -1,1 +1,1 @@
-"""The commands that need the models; each module exposes `command`."""
+"""The commands `worker`, `analyze` and `evaluate`; importing them loads no model library."""

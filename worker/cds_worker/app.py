@@ -1,0 +1,109 @@
+"""The worker's Celery application: one prefork child per device, each with its models loaded and warm.
+
+The parent imports the libraries and checks the bundles, but touches no device: what it learned a new child
+inherits, so replacing a killed child costs the loading of the models only.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+from dataclasses import dataclass, field
+
+import structlog
+from billiard.process import current_process
+from celery import Celery, signals
+
+from cds_db.stages import JobKind
+from cds_plugin.config import Settings
+from cds_plugin.errors import CdsError
+from cds_plugin.queue import HARD_LIMIT_SECONDS, QUEUE_OF, TASK_OF, VISIBILITY_TIMEOUT_SECONDS, make_app
+from cds_worker.bundle import check_bundles
+from cds_worker.inference import Analyst
+from cds_worker.stack import devices, import_stack
+
+LOADING_SECONDS = 300
+"""A child that has not loaded its models after this time is killed and replaced."""
+MAX_CHILD_MEMORY_KIB = 8 * 1024 * 1024
+"""A child that holds more after a task is replaced; one picture of 120 megapixels needs a third of it."""
+
+assert HARD_LIMIT_SECONDS < VISIBILITY_TIMEOUT_SECONDS, "a running task would be handed out twice"
+
+log = structlog.get_logger()
+
+
+class StopFlag:
+    """One byte shared with every child: set once, when the worker is asked to stop."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        """Ask every child to hand its study back after the picture in hand."""
+        self._memory[0] = 1
+
+    def is_set(self) -> bool:
+        """Return whether the worker was asked to stop."""
+        return self._memory[0] == 1
+
+
+@dataclass(slots=True)
+class Seat:
+    """Where one child keeps what it loaded; empty in the parent."""
+
+    settings: Settings
+    devices: tuple[str, ...]
+    stopping: StopFlag = field(default_factory=StopFlag)
+    failed: StopFlag = field(default_factory=StopFlag)
+    analyst: Analyst | None = None
+
+    def take(self, **_: object) -> None:
+        """Load the models on this child's device; a child that can't stops the whole worker."""
+        device = self.devices[current_process().index % len(self.devices)]
+        try:
+            self.analyst = Analyst.load(self.settings, import_stack(), device, self.stopping.is_set)
+        except CdsError as error:
+            log.error("worker-can-not-load", **error.as_json())
+        finally:
+            if self.analyst is None:
+                self.failed.set()
+                os.kill(os.getppid(), signal.SIGTERM)
+
+    def analyse(self, job_id: int) -> None:
+        """Do the analysis job `job_id`, or leave it to somebody else."""
+        if self.analyst is not None:
+            self.analyst.work(job_id)
+
+
+def run_worker(settings: Settings) -> int:
+    """Run until SIGTERM; return the exit code. Raises Refused before anything starts."""
+    stack = import_stack()
+    check_bundles(settings.bundles.directory)
+    seat = Seat(settings, devices(stack, settings.worker.device))
+    app = _app_with_task(settings, seat)
+    worker = app.Worker(
+        pool="prefork",
+        concurrency=len(seat.devices),
+        queues=[QUEUE_OF[JobKind.ANALYSIS]],
+        loglevel="WARNING",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return 1 if seat.failed.is_set() else int(worker.exitcode or 0)
+
+
+def _app_with_task(settings: Settings, seat: Seat) -> Celery:
+    app = make_app(settings)
+    app.conf.update(
+        worker_proc_alive_timeout=LOADING_SECONDS,
+        worker_max_memory_per_child=MAX_CHILD_MEMORY_KIB,
+        worker_redirect_stdouts=False,
+    )
+    app.task(name=TASK_OF[JobKind.ANALYSIS])(seat.analyse)
+    signals.worker_process_init.connect(seat.take, weak=False)
+    signals.worker_shutting_down.connect(lambda **_: seat.stopping.set(), weak=False)
+    return app

@@ -1,0 +1,78 @@
+"""A job's lease: renewed by a thread while the work lasts, and the fence that every write of the work passes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from cds_db import jobs
+from cds_db.session import transaction
+
+LEASE_SECONDS = 10.0
+"""A killed worker's study is free again after this time at the latest."""
+RENEW_SECONDS = 3.0
+"""Two renewals may be missed before a lease runs out."""
+
+log = structlog.get_logger()
+
+
+class LeaseLost(Exception):
+    """Somebody else may be doing this job now: stop, and write nothing more."""
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """Holds job `job_id` for `owner` until the block ends."""
+
+    engine: Engine
+    job_id: int
+    owner: str
+    _over: threading.Event = field(default_factory=threading.Event)
+    _lost: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{self.job_id}", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def check(self) -> None:
+        """Raise LeaseLost once a renewal was refused."""
+        if self._lost.is_set():
+            raise LeaseLost(f"job {self.job_id}")
+
+    def fence(self, session: Session) -> None:
+        """Renew inside the caller's transaction, or raise LeaseLost so that it rolls back."""
+        if not jobs.renew(session, self.job_id, self.owner, lease_end()):
+            self._lost.set()
+            raise LeaseLost(f"job {self.job_id}")
+
+    def _keep(self) -> None:
+        while not self._over.wait(RENEW_SECONDS) and not self._lost.is_set():
+            try:
+                with transaction(self.engine) as session:
+                    self.fence(session)
+            except LeaseLost:
+                log.warning("lease-lost", job=self.job_id)
+            except SQLAlchemyError as error:
+                log.warning("lease-not-renewed", job=self.job_id, error=type(error).__name__)
+
+
+def lease_end() -> datetime:
+    """Return until when a lease taken or renewed now lasts."""
+    return datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)

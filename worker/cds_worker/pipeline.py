@@ -1,0 +1,95 @@
+"""The sentence that everything here is about: quality, segmentation, classification, results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from pydicom import Dataset
+
+from cds_plugin.config import Settings
+from cds_plugin.errors import CdsError
+from cds_plugin.photograph import Photograph
+from cds_plugin.results import BuiltResult, build_results
+from cds_plugin.study import Analysis, Bundles, Lesion, Quality, Rgb, Verdict
+from cds_worker.bundle import check_bundles, load_predictor
+from cds_worker.classification import ClassificationPredictor, classify
+from cds_worker.quality import QualityPredictor, assess, not_decoded
+from cds_worker.segmentation import SegmentationPredictor, find_lesions
+from cds_worker.stack import Stack
+
+WARM_SIDE_PX = 64
+"""Side of the picture that is analysed once before the first real one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pipeline:
+    """Three predictors on one device, and who they are."""
+
+    bundles: Bundles
+    device: str
+    quality_gate: QualityPredictor
+    segmenter: SegmentationPredictor
+    classifier: ClassificationPredictor
+
+    @classmethod
+    def load(cls, settings: Settings, stack: Stack, device: str) -> Self:
+        """Return the pipeline of the bundles in the settings, on `device`.
+
+        Raises Refused for a bundle that is missing, altered or can't be built.
+        """
+        checked = check_bundles(settings.bundles.directory)
+        parts: tuple[Any, ...] = tuple(
+            load_predictor(each, stack, device)
+            for each in (checked.quality_gate, checked.segmentation, checked.classification)
+        )
+        return cls(checked.identities, device, *parts)
+
+    def warm(self) -> Self:
+        """Run every model once on a small picture, so that the first real one is not the slow one."""
+        rgb = np.full((WARM_SIDE_PX, WARM_SIDE_PX, 3), 160, dtype=np.uint8)
+        rgb[WARM_SIDE_PX // 4 : -WARM_SIDE_PX // 4, WARM_SIDE_PX // 4 : -WARM_SIDE_PX // 4] = (90, 60, 50)
+        assess(self.quality_gate, rgb)
+        find_lesions(self.segmenter, rgb)
+        self.classifier(rgb, [(0, 0, WARM_SIDE_PX, WARM_SIDE_PX)])
+        return self
+
+    def analyse(self, photograph: Photograph) -> Analysis:
+        """Return the quality verdict and, unless it is non-diagnostic, every lesion found and named."""
+        seconds: dict[str, float] = {}
+        lesions: tuple[Lesion, ...] = ()
+        with _stage(seconds, "quality"):
+            quality = assess(self.quality_gate, photograph.rgb)
+        if quality.verdict is not Verdict.NON_DIAGNOSTIC:
+            with _stage(seconds, "segmentation"):
+                found = find_lesions(self.segmenter, photograph.rgb)
+            with _stage(seconds, "classification"):
+                lesions = classify(self.classifier, photograph.rgb, found)
+        rows, columns = photograph.rgb.shape[:2]
+        return Analysis(rows, columns, quality, lesions, self.bundles, seconds)
+
+    def not_analysed(self, header: Dataset, refusal: CdsError) -> Analysis:
+        """Return the analysis of a picture whose pixels could not be had: non-diagnostic, for that reason."""
+        quality: Quality = not_decoded(refusal)
+        rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+        return Analysis(rows, columns, quality, (), self.bundles)
+
+    def results(
+        self, header: Dataset, rgb: Rgb | None, analysis: Analysis, revision: int
+    ) -> tuple[Analysis, tuple[BuiltResult, ...]]:
+        """Return the objects that go back for one picture, and the analysis with their seconds added."""
+        seconds = dict(analysis.seconds)
+        with _stage(seconds, "results"):
+            built = build_results(header, rgb, analysis, revision)
+        return replace(analysis, seconds=seconds), built
+
+
+@contextmanager
+def _stage(seconds: MutableMapping[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 4)
