@@ -1,0 +1,274 @@
+"""Where the segmenter's pictures come from: real whole frames, composed, drawn and empty scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .index import HAM10000, TASK1, Picture, from_source
+from .resize import resize_rgb
+from .scene_artefacts import Mask, Random, Rgb, change_light, through_camera
+from .scenes import (
+    Fragment,
+    Scene,
+    add_distractors,
+    bounding_box,
+    compose,
+    cover_with_skin,
+    cut_fragment,
+    drawn_skin,
+    lesion_free_part,
+    through_dermatoscope,
+)
+
+BACKGROUND_SKIN = "background_skin"
+NON_SKIN = "nonskin"
+FRAMES = ((256, 256), (256, 256), (240, 320), (240, 320), (256, 320), (320, 240), (224, 336), (288, 288))
+"""(height, width) that a training batch may have."""
+LARGEST_FRAGMENT_SHARE = 0.55
+"""Fragments cover at most this share of the picture they come from: the rest is needed as margin."""
+DUPLICATE_CORRELATION = 0.985
+"""Two pictures whose normalised 16x16 thumbnails correlate above this are taken for the same lesion."""
+
+
+def read_rgb(path: Path) -> Rgb:
+    """The picture at `path` as (H, W, 3) uint8 sRGB; `FileNotFoundError` where it cannot be read."""
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise FileNotFoundError(path)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def read_mask(path: Path) -> Mask:
+    """The mask at `path` as boolean (H, W); `FileNotFoundError` where it cannot be read."""
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise FileNotFoundError(path)
+    return np.asarray(grey > 127)
+
+
+def read_lesion(picture: Picture) -> tuple[Rgb, Mask]:
+    """A picture and its lesion's mask, of one size."""
+    if picture.mask_path is None:
+        raise ValueError(f"{picture.path} has no mask")
+    rgb, mask = read_rgb(picture.path), read_mask(picture.mask_path)
+    if mask.shape != rgb.shape[:2]:
+        nearest = cv2.resize(mask.astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        mask = nearest.astype(bool)
+    return rgb, mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """One side of the split: outlined pictures of both collections, lesion-free skin, other photographs."""
+
+    task1: tuple[Picture, ...]
+    ham10000: tuple[Picture, ...]
+    skin: tuple[Path, ...]
+    nonskin: tuple[Path, ...]
+
+    def fragment(self, rng: Random) -> Fragment:
+        """A lesion wholly in view, cut from a random picture."""
+        while True:
+            rgb, mask = read_lesion(self.lesion(rng))
+            cut = cut_fragment(rgb, mask) if mask.mean() < LARGEST_FRAGMENT_SHARE else None
+            if cut is not None:
+                return cut
+
+    def lesion(self, rng: Random) -> Picture:
+        """A random outlined picture, as often from one collection as from the other."""
+        pool = self.task1 if rng.random() < 0.5 or not self.ham10000 else self.ham10000
+        return pool[int(rng.integers(len(pool)))]
+
+    def empty_skin(self, rng: Random) -> Rgb:
+        """Skin without a lesion: a background picture, or what lies beside a lesion."""
+        if rng.random() < 0.6:
+            return read_rgb(self.skin[int(rng.integers(len(self.skin)))])
+        while True:
+            part = lesion_free_part(*read_lesion(self.lesion(rng)))
+            if part is not None:
+                return part
+
+
+def sources(
+    training: Sequence[Picture], held_out: Sequence[Picture], every: Sequence[Picture]
+) -> tuple[Sources, Sources]:
+    """(training, held-out); background skin goes where its parent picture is, other photographs alternate."""
+    held_out_ids = {picture.isic_id for picture in held_out}
+    skin = [picture.path for picture in from_source(every, BACKGROUND_SKIN)]
+    other = sorted(picture.path for picture in from_source(every, NON_SKIN))
+    train_skin = tuple(path for path in skin if parent_of(path) not in held_out_ids)
+    test_skin = tuple(path for path in skin if parent_of(path) in held_out_ids)
+    return (
+        Sources(_outlined(training, TASK1), _outlined(training, HAM10000), train_skin, tuple(other[0::2])),
+        Sources(_outlined(held_out, TASK1), _outlined(held_out, HAM10000), test_skin, tuple(other[1::2])),
+    )
+
+
+def parent_of(background: Path) -> str:
+    """Name of the picture that a background was cut from: `collection__NAME.jpg`."""
+    return background.stem.rpartition("__")[2]
+
+
+def _outlined(pictures: Sequence[Picture], source: str) -> tuple[Picture, ...]:
+    return tuple(p for p in from_source(pictures, source) if p.mask_path is not None)
+
+
+def without_duplicates(training: Sequence[Picture], held_out: Sequence[Picture]) -> tuple[Picture, ...]:
+    """`training` without what looks like a held-out picture under another name."""
+    ours, theirs = _thumbnails(training), _thumbnails(held_out)
+    likeness = np.concatenate([(part @ theirs.T).max(axis=1) for part in np.array_split(ours, 16)])
+    return tuple(p for p, like in zip(training, likeness, strict=True) if like < DUPLICATE_CORRELATION)
+
+
+def _thumbnails(pictures: Iterable[Picture]) -> NDArray[np.float32]:
+    rows = []
+    for picture in pictures:
+        small = resize_rgb(read_rgb(picture.path), 16, 16).astype(np.float32).reshape(-1, 3)
+        small = (small - small.mean(axis=0)).ravel()
+        rows.append(small / (np.linalg.norm(small) + 1e-6))
+    return np.stack(rows)
+
+
+def as_whole_frame(rng: Random, rgb: Rgb, mask: Mask, height: int, width: int) -> Scene:
+    """A centre crop as if it were a whole frame: more skin mirrored round it, then a window of another scale.
+
+    Skin is mirrored only as far as the lesion is from the border, so that no lesion appears twice.
+    """
+    turns, flip = int(rng.integers(4)), rng.random() < 0.5
+    rgb, mask = np.rot90(rgb, turns), np.rot90(mask, turns)
+    if flip:
+        rgb, mask = rgb[:, ::-1], mask[:, ::-1]
+    rgb, mask = _more_skin(rng, rgb, mask)
+    x0, y0, side_x, side_y = _window(rng, mask, height / width)
+    window = np.s_[y0 : y0 + side_y, x0 : x0 + side_x]
+    soft = cv2.resize(mask[window].astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    return Scene(_resized(rng, np.ascontiguousarray(rgb[window]), width, height), (soft > 0.5,))
+
+
+def _more_skin(rng: Random, rgb: Rgb, mask: Mask) -> tuple[Rgb, Mask]:
+    x0, y0, x1, y1 = bounding_box(mask)
+    height, width = mask.shape
+    most = rng.uniform(0, 0.4) * max(height, width) if rng.random() < 0.7 else 0.0
+    left, top, right, bottom = (int(max(0, min(gap - 4, most))) for gap in (x0, y0, width - x1, height - y1))
+    wide = cv2.copyMakeBorder(np.ascontiguousarray(rgb), top, bottom, left, right, cv2.BORDER_REFLECT_101)
+    return wide.astype(np.uint8, copy=False), np.pad(mask, ((top, bottom), (left, right)))
+
+
+def _window(rng: Random, mask: Mask, aspect: float) -> tuple[int, int, int, int]:
+    """(x0, y0, width, height) of a window with most of the lesion in view."""
+    rows, columns = mask.shape
+    widest = min(columns, rows / aspect)
+    total = max(1, int(mask.sum()))
+    for _ in range(8):
+        side_x = int(widest * np.exp(rng.uniform(np.log(0.5), 0.0)) if rng.random() < 0.6 else widest)
+        side_y = max(1, int(side_x * aspect))
+        x0, y0 = (int(rng.integers(size - side + 1)) for size, side in ((columns, side_x), (rows, side_y)))
+        inside = mask[y0 : y0 + side_y, x0 : x0 + side_x].sum() / total
+        if inside > (0.55 if rng.random() < 0.3 else 0.98):
+            return x0, y0, side_x, side_y
+    side_x, side_y = int(widest), max(1, int(widest * aspect))
+    return (columns - side_x) // 2, (rows - side_y) // 2, side_x, side_y
+
+
+def _resized(rng: Random, rgb: Rgb, width: int, height: int) -> Rgb:
+    """The pinned kernel mostly; other kernels and a middle step now and then, as strangers' pictures have."""
+    if rng.random() < 0.6:
+        return resize_rgb(rgb, width, height)
+    kernels = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
+    scale = rng.uniform(0.6, 1.4)
+    middle = (max(1, int(width * scale)), max(1, int(height * scale)))
+    rgb = cv2.resize(rgb, middle, interpolation=kernels[int(rng.integers(4))]).astype(np.uint8, copy=False)
+    return resize_rgb(rgb, width, height)
+
+
+def real_frame(rng: Random, source: Sources, height: int, width: int) -> Scene:
+    """A real outlined picture as a whole frame (Task 1 more often than HAM10000), lightly changed."""
+    pool = source.task1 if rng.random() < 0.6 else source.ham10000
+    rgb, mask = read_lesion(pool[int(rng.integers(len(pool)))])
+    return through_dermatoscope(rng, as_whole_frame(rng, rgb, mask, height, width), strength=0.35)
+
+
+def composed_scene(rng: Random, source: Sources, height: int, width: int) -> Scene:
+    """One to six real lesions on real, or now and then drawn, skin."""
+    skin = _ground(rng, source, height, width)
+    return through_dermatoscope(rng, compose(rng, skin, int(rng.integers(1, 7)), source.fragment))
+
+
+def _ground(rng: Random, source: Sources, height: int, width: int) -> Rgb:
+    if rng.random() < 0.2:
+        return drawn_skin(rng, height, width)
+    skin = cover_with_skin(rng, source.empty_skin(rng), height, width)
+    return add_distractors(rng, skin) if rng.random() < 0.1 else skin
+
+
+def drawn_scene(rng: Random, height: int, width: int) -> Scene:
+    """One to six drawn lesions on drawn skin."""
+    skin = drawn_skin(rng, height, width)
+    return through_dermatoscope(rng, compose(rng, skin, int(rng.integers(1, 7)), None))
+
+
+def empty_scene(rng: Random, source: Sources, height: int, width: int) -> Scene:
+    """Nothing to be found: skin alone, or a photograph of something else."""
+    if rng.random() < 0.75:
+        return through_dermatoscope(rng, Scene(_ground(rng, source, height, width), ()), strength=2.0)
+    rgb = read_rgb(source.nonskin[int(rng.integers(len(source.nonskin)))])
+    rgb = cover_with_skin(rng, rgb, height, width)
+    return Scene(through_camera(rng, change_light(rng, rgb)), ())
+
+
+def any_scene(rng: Random, source: Sources, height: int, width: int) -> Scene:
+    """The training mixture: real frames 50 %, composed 28 %, drawn 14 %, empty 8 %."""
+    kind = rng.random()
+    if kind < 0.50:
+        return real_frame(rng, source, height, width)
+    if kind < 0.78:
+        return composed_scene(rng, source, height, width)
+    if kind < 0.92:
+        return drawn_scene(rng, height, width)
+    return empty_scene(rng, source, height, width)
+
+
+Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
+
+
+class SceneBatches(Dataset[Batch]):
+    """Batch number `step` of a run: always the same for the same seed, so a resumed run goes on unchanged."""
+
+    def __init__(self, source: Sources, batch_size: int, steps: int, seed: int) -> None:
+        self.source, self.batch_size, self.steps, self.seed = source, batch_size, steps, seed
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        """(pictures (3, H, W) float 0..1, targets as torchvision's detectors take them)."""
+        rng = np.random.default_rng((self.seed, step))
+        height, width = FRAMES[int(rng.integers(len(FRAMES)))]
+        scenes = [any_scene(rng, self.source, height, width) for _ in range(self.batch_size)]
+        return [to_tensor(scene.rgb) for scene in scenes], [to_target(scene) for scene in scenes]
+
+
+def to_tensor(rgb: Rgb) -> Tensor:
+    """(H, W, 3) uint8 as (3, H, W) float32 in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255.0
+
+
+def to_target(scene: Scene) -> dict[str, Tensor]:
+    """boxes (N, 4) float32 x0 y0 x1 y1, labels (N,) all 1, masks (N, H, W) uint8."""
+    masks = [mask for mask in scene.masks if mask.any()]
+    boxes = np.array([bounding_box(mask) for mask in masks], dtype=np.float32).reshape(-1, 4)
+    stacked = np.stack(masks) if masks else np.zeros((0, *scene.rgb.shape[:2]), bool)
+    return {
+        "boxes": torch.from_numpy(boxes),
+        "labels": torch.ones(len(masks), dtype=torch.int64),
+        "masks": torch.from_numpy(stacked.astype(np.uint8)),
+    }
