@@ -40,7 +40,7 @@ class DemoStore:
     ) -> None:
         self._ae.shutdown()
 
-    def received(self) -> list[tuple[Path, Dataset]]:
+    def headers(self) -> list[tuple[Path, Dataset]]:
         """Return each object's file and header, oldest first."""
         files = sorted(self.directory.glob("*.dcm"), key=lambda path: path.stat().st_mtime_ns)
         return [(path, dcmread(path, stop_before_pixels=True)) for path in files]

@@ -1,0 +1,123 @@
+"""What `cds-plugin doctor` checks. Each check answers with what it saw and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from cds_db.migrate import is_current
+from cds_db.session import open_engine
+from cds_plugin.broker import broker_url
+from cds_plugin.checks import answers_echo, broker_answers
+from cds_plugin.config import EMBEDDED_BROKER, Destination, Settings
+
+CHILD_SECONDS = 120.0
+"""Importing torch from a cold disk takes tens of seconds; more than this is a fault."""
+FREE_BYTES_WANTED = 2_000_000_000
+TORCH_PROBE = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
+PEER_ACTION = "Start the peer, or correct its ae_title, host and port."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check; `action` is empty where nothing is to be done."""
+
+    check: str
+    ok: bool
+    detail: str
+    action: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield a finding per check; each is bounded in time."""
+    yield _database(settings)
+    yield _broker(settings)
+    yield _spool(settings.storage.directory)
+    yield _bundles(settings)
+    yield _torch()
+    yield _listener(settings)
+    for destination in settings.destinations:
+        yield _peer(destination)
+
+
+def _database(settings: Settings) -> Finding:
+    shown = str(settings.redacted()["database"]["url"])
+    try:
+        with open_engine(settings.database.url).connect() as connection:
+            connection.execute(text("SELECT 1"))
+        current = is_current(settings.database.url)
+    except SQLAlchemyError as error:
+        return Finding("database", False, f"{shown}: {type(error).__name__}", "Start it or correct database.url.")
+    action = "" if current else "Run: cds-plugin db upgrade"
+    return Finding("database", current, f"{shown}: schema {'current' if current else 'missing or old'}", action)
+
+
+def _broker(settings: Settings) -> Finding:
+    answers = broker_answers(settings)
+    embedded = settings.broker.url == EMBEDDED_BROKER
+    shown = broker_url(settings) if embedded else str(settings.redacted()["broker"]["url"])
+    start = "Start it with: cds-plugin up" if embedded else "Start it or correct broker.url."
+    return Finding("broker", answers, f"{shown}: {'answers' if answers else 'no answer'}", "" if answers else start)
+
+
+def _spool(directory: Path) -> Finding:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return Finding("spool", False, f"{directory}: {error.strerror}", "Correct storage.directory.")
+    free = shutil.disk_usage(directory).free
+    detail = f"{directory}: {free / 1e9:.1f} GB free"
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return Finding("spool", False, f"{directory}: not writable", "Give this user the right to write there.")
+    enough = free >= FREE_BYTES_WANTED
+    return Finding("spool", enough, detail, "" if enough else "Free some disk space.")
+
+
+def _bundles(settings: Settings) -> Finding:
+    folder = ["--directory", settings.bundles.directory] if settings.bundles.directory else []
+    done = _child([sys.executable, "-m", "cds_plugin", "bundle", "verify", *folder])
+    said = " ".join((done.stdout + done.stderr).split())[-300:]
+    if done.returncode == 0:
+        return Finding("bundles", True, "digests match the manifest")
+    return Finding("bundles", False, said, "Install cds-plugin[worker], or restore the bundles.")
+
+
+def _torch() -> Finding:
+    try:
+        pair = f"torch {version('torch')} with torchvision {version('torchvision')}"
+    except PackageNotFoundError as error:
+        return Finding("torch", False, f"{error.name} is not installed", "Install cds-plugin[worker].")
+    done = _child([sys.executable, "-c", TORCH_PROBE])
+    if done.returncode == 0:
+        return Finding("torch", True, f"{pair}: work together")
+    last = (done.stderr.strip().splitlines() or ["killed"])[-1]
+    return Finding("torch", False, f"{pair}: {last}", "Install torch and torchvision of the same release and build.")
+
+
+def _listener(settings: Settings) -> Finding:
+    where = settings.listener
+    answers = answers_echo(where.host, where.port, where.ae_title)
+    detail = f"{where.ae_title}@{where.host}:{where.port}: {'answers' if answers else 'no answer to C-ECHO'}"
+    return Finding("listener", answers, detail, "" if answers else "Start it with: cds-plugin up")
+
+
+def _peer(peer: Destination) -> Finding:
+    answers = answers_echo(peer.host, peer.port, peer.ae_title)
+    detail = f"{peer.ae_title}@{peer.host}:{peer.port}: {'answers' if answers else 'no answer to C-ECHO'}"
+    return Finding(f"destination {peer.name}", answers, detail, "" if answers else PEER_ACTION)
+
+
+def _child(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=CHILD_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"no answer within {CHILD_SECONDS:.0f} s")

@@ -1,0 +1,106 @@
+"""Settings: defaults, file, environment, and an explanation for everything that is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cds_plugin.config import Settings, load_settings
+from cds_plugin.errors import Refused
+from cds_plugin.rules import destinations_for, rule_for
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "cds-plugin.toml"
+    file.write_text(text)
+    return file
+
+
+def settings_of(folder: Path, text: str, **environment: str) -> Settings:
+    return load_settings(written(folder, text), environment)
+
+
+def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "")
+    assert (settings.listener.ae_title, settings.listener.host, settings.listener.port) == ("CDS", "127.0.0.1", 11112)
+    assert settings.listener.quiet_seconds == 5.0
+    assert settings.storage.directory == tmp_path / "var"
+    assert settings.database.url == f"sqlite:///{tmp_path}/var/cds.db"
+    assert settings.worker.max_pixels == 120_000_000
+    assert [each.name for each in destinations_for(settings, "ANYBODY")] == ["pacs"]
+
+
+def test_relative_paths_are_relative_to_the_file_not_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    file = written(tmp_path, '[storage]\ndirectory = "data"\n[bundles]\ndirectory = "models"')
+    monkeypatch.chdir(elsewhere)
+    settings = load_settings(file, {})
+    assert settings.storage.directory == tmp_path / "data"
+    assert settings.bundles.directory == str(tmp_path / "models")
+
+
+def test_the_environment_overrides_one_key_of_a_table(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, '[listener]\nae_title = "DERM"\nport = 104', CDS_LISTENER__PORT="11200")
+    assert (settings.listener.ae_title, settings.listener.port) == ("DERM", 11200)
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "named"),
+    [
+        ("[listener]\nprot = 104", {}, ["listener.prot", "'port'"]),
+        ("[listener]\nport = 99999", {}, ["listener.port", "1 to 65535"]),
+        ("[listner]\nport = 104", {}, ["listner", "'listener'"]),
+        ('[listener]\nae_title = "SEVENTEEN_LETTERS"', {}, ["listener.ae_title", "16"]),
+        ('[database]\nurl = "nonsense"', {}, ["database.url", "postgresql+psycopg://"]),
+        ('[worker]\ndevice = "gpu"', {}, ["worker.device", "cuda:0"]),
+        ('[[rules]]\ncalling_ae = "A"\nresults_to = ["away"]', {}, ["rules[0].results_to", "'away'", "pacs"]),
+        ('[listener]\nhost = "0.0.0.0"', {}, ["listener.host", 'calling_ae = "*"']),
+        ("", {"CDS_LISTENER__PROT": "104"}, ["listener.prot", "'port'"]),
+        ("", {"CDS_LISTNER__PORT": "104"}, ["CDS_LISTNER__PORT", "listener"]),
+        ("not toml", {}, ["cds-plugin.toml", "line 1"]),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_would_be_right(
+    tmp_path: Path, text: str, environment: dict[str, str], named: list[str]
+) -> None:
+    with pytest.raises(Refused) as caught:
+        settings_of(tmp_path, text, **environment)
+    assert not [word for word in named if word not in str(caught.value)], str(caught.value)
+
+
+def test_beyond_loopback_is_possible_once_every_sender_is_named(tmp_path: Path) -> None:
+    text = '[listener]\nhost = "0.0.0.0"\n[[rules]]\ncalling_ae = "DERM1"\nresults_to = ["pacs"]'
+    assert settings_of(tmp_path, text).listener.host == "0.0.0.0"
+
+
+def test_the_first_matching_rule_speaks(tmp_path: Path) -> None:
+    text = """
+    [[destinations]]
+    name = "a"
+    ae_title = "A"
+    host = "127.0.0.1"
+    port = 1
+    [[destinations]]
+    name = "b"
+    ae_title = "B"
+    host = "127.0.0.1"
+    port = 2
+    [[rules]]
+    calling_ae = "ONE"
+    results_to = ["b", "a"]
+    [[rules]]
+    calling_ae = "TWO"
+    """
+    settings = settings_of(tmp_path, text)
+    assert [each.name for each in destinations_for(settings, "ONE")] == ["b", "a"]
+    assert destinations_for(settings, "TWO") == ()
+    assert rule_for(settings, "THREE") is None
+
+
+def test_passwords_are_not_shown(tmp_path: Path) -> None:
+    text = '[database]\nurl = "postgresql+psycopg://cds:secret@db/cds"\n[broker]\nurl = "redis://:secret@q/0"'
+    shown = str(settings_of(tmp_path, text).redacted())
+    assert "secret" not in shown
+    assert "postgresql+psycopg://cds:***@db/cds" in shown
