@@ -45,10 +45,17 @@ class Picture:
         return self.source == TASK1 and any(part in self.official_split for part in HELD_OUT_TASK1)
 
 
+class IndexUnreadable(ValueError):
+    """The index lacks a column or holds a value that can't be read."""
+
+
 def read_index(index: Path) -> tuple[Picture, ...]:
-    """Every row of `index` (a CSV file beside the picture folders)."""
-    with index.open(newline="", encoding="utf-8") as stream:
-        return tuple(_picture(row, index.parent) for row in csv.DictReader(stream))
+    """Every row of `index` (a CSV file beside the picture folders), or `IndexUnreadable`."""
+    try:
+        with index.open(newline="", encoding="utf-8") as stream:
+            return tuple(_picture(row, index.parent) for row in csv.DictReader(stream))
+    except (KeyError, ValueError) as problem:
+        raise IndexUnreadable(f"{index}: {type(problem).__name__} {problem}") from problem
 
 
 def _picture(row: dict[str, str], root: Path) -> Picture:
@@ -88,6 +95,15 @@ def check_no_leak(training: Iterable[Picture], held_out: Iterable[Picture]) -> N
     shared = _identities(training) & _identities(held_out)
     if shared:
         raise LeakFound(f"{len(shared)} identities on both sides of the split, e.g. {sorted(shared)[:3]}")
+
+
+def leaks(pictures: Iterable[Picture]) -> tuple[str, ...]:
+    """Lesions and pictures that stand in two folds, or both in training and held out, sorted."""
+    places: dict[str, set[tuple[int | None, bool]]] = {}
+    for picture in pictures:
+        for name in _identities((picture,)):
+            places.setdefault(name, set()).add((picture.fold, picture.held_out))
+    return tuple(sorted(name for name, found in places.items() if len(found) > 1))
 
 
 def _identities(pictures: Iterable[Picture]) -> set[str]:

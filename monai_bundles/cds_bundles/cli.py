@@ -1,0 +1,172 @@
+"""The commands `data` and `bundle`: what the training data holds, and which bundles these are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cds_bundles.classes import CLASSES
+from cds_bundles.digest import (
+    MANIFEST_NAME,
+    BundleMissing,
+    bundle_digest,
+    bundle_version,
+    bundles_in,
+    read_manifest,
+    shipped_bundles,
+    shipped_manifest,
+    write_manifest,
+)
+from cds_bundles.index import IndexUnreadable, Picture, leaks, read_index
+
+FAILED = 1
+
+data = typer.Typer(help="Training data: what an index holds.", no_args_is_help=True)
+bundle = typer.Typer(help="Model bundles: list, verify and pin them.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON to stdout.")]
+DirectoryOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the bundles and manifest.json (default: those in the package)."),
+]
+
+
+@data.callback()
+def _data() -> None:
+    """Keeps `check` a sub-command while it is the only one."""
+
+
+@data.command()
+def check(
+    index: Annotated[Path, typer.Option(help="The data's index.csv.", exists=True, dir_okay=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Count pictures per class and fold, and look for lesions on both sides of a split and missing files."""
+    try:
+        pictures = read_index(index)
+    except IndexUnreadable as problem:
+        raise _failure(str(problem)) from problem
+    found, missing = leaks(pictures), [str(path) for path in _missing(pictures)]
+    if as_json:
+        _print_json(_summary(pictures) | {"leaks": list(found), "missing_files": missing})
+    else:
+        _print_table(pictures)
+    for problem in (*(f"leak: {name}" for name in found), *(f"missing: {path}" for path in missing)):
+        typer.echo(problem, err=True)
+    if found or missing:
+        raise typer.Exit(FAILED)
+
+
+def _missing(pictures: Iterable[Picture]) -> Iterable[Path]:
+    return (path for p in pictures for path in (p.path, p.mask_path) if path and not path.is_file())
+
+
+def _parts(pictures: Iterable[Picture]) -> dict[tuple[str, str], Counter[str]]:
+    """(source, fold or side of the split) -> pictures per class."""
+    parts: dict[tuple[str, str], Counter[str]] = {}
+    for picture in pictures:
+        side = "held out" if picture.held_out else "training"
+        name = side if picture.fold is None else f"fold {picture.fold} ({side})"
+        parts.setdefault((picture.source, name), Counter())[picture.dx or "unknown"] += 1
+    return dict(sorted(parts.items()))
+
+
+def _summary(pictures: tuple[Picture, ...]) -> dict[str, Any]:
+    parts = [
+        {"source": source, "part": part, "pictures": counts.total(), "classes": dict(sorted(counts.items()))}
+        for (source, part), counts in _parts(pictures).items()
+    ]
+    return {"pictures": len(pictures), "parts": parts}
+
+
+def _print_table(pictures: tuple[Picture, ...]) -> None:
+    typer.echo(f"{'source':<20}{'part':<20}" + "".join(f"{name:>7}" for name in (*CLASSES, "other")))
+    for (source, part), counts in _parts(pictures).items():
+        other = counts.total() - sum(counts[name] for name in CLASSES)
+        cells = "".join(f"{count:>7}" for count in (*(counts[name] for name in CLASSES), other))
+        typer.echo(f"{source:<20}{part:<20}{cells}")
+
+
+@bundle.command("list")
+def list_bundles(directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
+    """List the bundles with version and SHA-256."""
+    for name, folder in _bundles(directory).items():
+        document = {"name": name, "version": _version(folder), "sha256": bundle_digest(folder)}
+        if as_json:
+            _print_json(document | {"directory": str(folder)})
+        else:
+            typer.echo("  ".join(document.values()))
+
+
+@bundle.command()
+def verify(directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
+    """Compare every bundle with the manifest; exit 1 when one was changed or isn't pinned."""
+    try:
+        pinned = read_manifest(_manifest(directory))
+    except BundleMissing as problem:
+        raise _failure(str(problem)) from problem
+    digests = {name: bundle_digest(folder) for name, folder in _bundles(directory).items()}
+    for name, digest in digests.items():
+        intact = pinned.get(name) == digest
+        if as_json:
+            _print_json({"name": name, "sha256": digest, "pinned": pinned.get(name), "intact": intact})
+        else:
+            typer.echo(f"{name}  {'intact' if intact else 'CHANGED'}  {digest}")
+    if changed := [name for name, digest in digests.items() if pinned.get(name) != digest]:
+        raise _failure(f"not as the manifest pins them: {', '.join(changed)}; restore them, or pin them anew")
+
+
+@bundle.command()
+def pin(directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
+    """Write the bundles' present digests into the manifest."""
+    digests = {name: bundle_digest(folder) for name, folder in _bundles(directory).items()}
+    manifest = _manifest(directory)
+    write_manifest(manifest, digests)
+    if as_json:
+        _print_json({"manifest": str(manifest), "sha256": digests})
+    else:
+        typer.echo(f"pinned {len(digests)} bundles in {manifest}")
+
+
+def _bundles(directory: Path | None) -> dict[str, Path]:
+    try:
+        return bundles_in(directory) if directory else shipped_bundles()
+    except BundleMissing as problem:
+        raise _failure(str(problem)) from problem
+
+
+def _manifest(directory: Path | None) -> Path:
+    return directory / MANIFEST_NAME if directory else shipped_manifest()
+
+
+def _version(folder: Path) -> str:
+    try:
+        return bundle_version(folder)
+    except BundleMissing as problem:
+        raise _failure(str(problem)) from problem
+
+
+def _failure(message: str) -> typer.Exit:
+    typer.echo(message, err=True)
+    return typer.Exit(FAILED)
+
+
+def _print_json(document: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+def _both() -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True)
+    app.add_typer(data, name="data")
+    app.add_typer(bundle, name="bundle")
+    return app
+
+
+if __name__ == "__main__":
+    _both()()

@@ -1,0 +1,212 @@
+"""The classifier's crop, resize and predictor: pinned where they are part of the model, and safe at the edges."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cds_bundles.classes import CLASSES, MALIGNANT_COLUMNS
+from cds_bundles.classification import LesionClassifier
+from cds_bundles.classifier_network import lesion_network
+from cds_bundles.classifier_training import Schedule
+from cds_bundles.digest import shipped_bundles
+from cds_bundles.index import HELD_OUT_FOLD, read_index
+from cds_bundles.lesion_augmentation import training_crop
+from cds_bundles.lesion_crops import cut_square, mask_box, square_around
+from cds_bundles.metrics import balanced_accuracy, bootstrap, roc_auc
+from cds_bundles.predictors import load_predictor
+from cds_bundles.resize import fit_rgb, resize_rgb
+from cds_bundles.weights import load_half, save_half
+
+BUNDLE = "dermoscopy_lesion_classification"
+MAX_BYTES = 25 * 10**6
+
+
+@pytest.fixture(scope="module")
+def classifier() -> LesionClassifier:
+    """The shipped predictor, on one thread."""
+    torch.set_num_threads(1)
+    predictor = load_predictor(shipped_bundles()[BUNDLE])
+    assert isinstance(predictor, LesionClassifier)
+    return predictor
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_malignant_columns() -> None:
+    assert [CLASSES[column] for column in MALIGNANT_COLUMNS] == ["akiec", "bcc", "mel"]
+
+
+def test_the_resize_kernel_is_the_pinned_one() -> None:
+    checker = np.indices((8, 8)).sum(axis=0) % 2 * 255
+    rgb = np.repeat(checker[..., None], 3, axis=2).astype(np.uint8)
+    assert np.unique(resize_rgb(rgb, 4, 4)).tolist() == [128]
+    digest = hashlib.sha256(resize_rgb(noise(97, 131), 41, 53).tobytes()).hexdigest()
+    assert digest == "PINNED_RESIZE"
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 500), (500, 1), (1, 1), (40, 3)])
+def test_narrow_pictures_are_resized(height: int, width: int) -> None:
+    assert resize_rgb(noise(height, width), 20, 30).shape == (30, 20, 3)
+    assert max(fit_rgb(noise(height, width), 64).shape[:2]) <= 64
+
+
+@given(
+    width=st.integers(1, 700),
+    height=st.integers(1, 700),
+    corner=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    extent=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    context=st.floats(1.0, 2.5),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_crop_holds_the_whole_box_and_leaves_the_frame_only_when_it_must(
+    width: int,
+    height: int,
+    corner: tuple[float, float],
+    extent: tuple[float, float],
+    context: float,
+) -> None:
+    x0, y0 = int(corner[0] * (width - 1)), int(corner[1] * (height - 1))
+    x1, y1 = x0 + 1 + int(extent[0] * (width - x0 - 1)), y0 + 1 + int(extent[1] * (height - y0 - 1))
+    square = square_around((x0, y0, x1, y1), width, height, context)
+    assert square.x0 <= x0 and square.x0 + square.side >= x1
+    assert square.y0 <= y0 and square.y0 + square.side >= y1
+    if square.side <= min(width, height):
+        assert 0 <= square.x0 <= width - square.side
+        assert 0 <= square.y0 <= height - square.side
+    crop = cut_square(np.zeros((height, width, 3), np.uint8), square, 32)
+    assert crop.shape == (32, 32, 3)
+
+
+def test_a_lesion_as_wide_as_the_frame_is_mirrored_not_stretched() -> None:
+    rgb = np.zeros((100, 300, 3), np.uint8)
+    rgb[:, 100:200] = 255
+    crop = cut_square(rgb, square_around((0, 0, 300, 100), 300, 100, 1.5), 90)
+    assert crop[:, 45].min() == 255
+    assert crop[:, :20].max() == 0
+
+
+def test_a_training_crop_is_the_same_for_the_same_seed() -> None:
+    rgb = noise(256, 256)
+    first, second = (training_crop(rgb, (50, 60, 200, 180), 96, np.random.default_rng(5)) for _ in range(2))
+    assert first.shape == (96, 96, 3)
+    assert np.array_equal(first, second)
+
+
+def test_mask_box_is_tight_and_none_for_an_empty_mask() -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    assert mask_box(mask) is None
+    mask[4:9, 7:20] = 255
+    assert mask_box(mask) == (7, 4, 20, 9)
+
+
+def test_schedule_rises_falls_and_grows() -> None:
+    plan = Schedule(stages=((160, 100), (224, 100)))
+    assert (plan.steps, plan.size_at(99), plan.size_at(100), plan.size_at(500)) == (200, 160, 224, 224)
+    assert plan.rate_at(0) < plan.rate_at(12) > plan.rate_at(150) > plan.rate_at(199)
+
+
+def test_weights_come_back_in_single_precision(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    save_half(tmp_path / "w.safetensors", module.state_dict(), {"note": "x"})
+    other = load_half(
+        tmp_path / "w.safetensors", torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    )
+    assert {p.dtype for p in other.parameters()} == {torch.float32}
+    assert torch.allclose(next(other.parameters()), next(module.parameters()), atol=1e-3)
+    with pytest.raises(RuntimeError):
+        load_half(tmp_path / "w.safetensors", torch.nn.Linear(3, 2))
+
+
+def test_the_shipped_weights_are_small() -> None:
+    weights = shipped_bundles()[BUNDLE] / "models" / "model.safetensors"
+    assert weights.stat().st_size <= MAX_BYTES
+
+
+def test_rows_are_probabilities_and_repeat(classifier: LesionClassifier) -> None:
+    rgb = noise(300, 400)
+    boxes = [(10, 20, 200, 240), (0, 0, 400, 300), (399, 299, 400, 300)]
+    rows = classifier(rgb, boxes)
+    assert rows.shape == (3, 7) and rows.dtype == np.float32
+    assert np.allclose(rows.sum(axis=1), 1, atol=1e-5)
+    assert np.array_equal(rows, classifier(rgb, boxes))
+    assert np.allclose(rows[1:2], classifier(rgb, boxes[1:2]), atol=1e-4)
+
+
+def test_no_boxes_no_rows(classifier: LesionClassifier) -> None:
+    assert classifier(noise(10, 10), []).shape == (0, 7)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1000), (1000, 1), (1, 1)])
+def test_one_pixel_wide_pictures_get_an_answer(classifier: LesionClassifier, height: int, width: int) -> None:
+    assert np.isfinite(classifier(noise(height, width), [(0, 0, width, height)])).all()
+
+
+def test_turning_the_picture_hardly_changes_the_answer(classifier: LesionClassifier) -> None:
+    rgb = cv2.GaussianBlur(noise(256, 256), (0, 0), 8)
+    rows = classifier(rgb, [(40, 40, 216, 216)])
+    mirrored = classifier(np.ascontiguousarray(rgb[:, ::-1]), [(40, 40, 216, 216)])
+    assert np.abs(rows - mirrored).max() < 0.02
+
+
+def test_whole_frames_and_centre_crops_of_one_lesion_agree(
+    classifier: LesionClassifier, derm_test_data: Path
+) -> None:
+    folder = derm_test_data / "ham10000_full_frame"
+    agreed = []
+    for path in sorted(folder.glob("*.jpg"))[:12]:
+        frame, mask = read(path), cv2.imread(str(path.with_name(f"{path.stem}_segmentation.png")), 0)
+        crop_path = derm_test_data / "ham10000" / "images" / path.name
+        crop_mask = cv2.imread(str(derm_test_data / "ham10000" / "masks" / f"{path.stem}.png"), 0)
+        boxes = mask_box(mask), mask_box(crop_mask)
+        assert boxes[0] and boxes[1]
+        rows = classifier(frame, [boxes[0]]), classifier(read(crop_path), [boxes[1]])
+        agreed.append(rows[0].argmax() == rows[1].argmax())
+    assert np.mean(agreed) >= 0.75
+
+
+def test_held_out_lesions_are_told_apart(classifier: LesionClassifier, derm_test_data: Path) -> None:
+    pictures = [p for p in read_index(derm_test_data / "index.csv") if p.fold == HELD_OUT_FOLD]
+    labels, predicted = [], []
+    for column, name in enumerate(CLASSES):
+        for picture in [p for p in pictures if p.dx == name][:10]:
+            box = mask_box(cv2.imread(str(picture.mask_path), cv2.IMREAD_GRAYSCALE))
+            assert box
+            labels.append(column)
+            predicted.append(int(classifier(read(picture.path), [box]).argmax()))
+    assert balanced_accuracy(np.array(labels), np.array(predicted), len(CLASSES)) > 0.55
+
+
+def read(path: Path) -> np.ndarray:
+    return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+
+
+def test_figures() -> None:
+    labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    assert balanced_accuracy(labels, predicted, 3) == pytest.approx((2 / 3 + 1) / 2)
+    scores = np.array([0.1, 0.4, 0.4, 0.9])
+    assert roc_auc(np.array([False, False, True, True]), scores) == pytest.approx(0.875)
+    assert np.isnan(roc_auc(np.array([True, True]), scores[:2]))
+
+
+def test_the_interval_draws_lesions_not_pictures() -> None:
+    hits = np.array([1.0, 0.0] * 50)
+    alone = bootstrap(lambda p: float(hits[p].mean()), [str(i) for i in range(100)])
+    by_ten = bootstrap(lambda p: float(hits[p].mean()), [str(i % 2 + i // 50 * 2) for i in range(100)])
+    assert alone.value == by_ten.value == 0.5
+    assert by_ten.high - by_ten.low > alone.high - alone.low
+    assert alone.low < 0.5 < alone.high
+
+
+def test_the_network_is_the_published_architecture() -> None:
+    parameters = sum(p.numel() for p in lesion_network().parameters())
+    assert 3.3e6 < parameters < 3.5e6
