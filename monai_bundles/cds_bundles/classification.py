@@ -36,7 +36,7 @@ class LesionClassifier:
         four orientations; `logit_offsets`: added to the logits in the order of CLASSES.
         """
         self.network = load_half(Path(weights), network).to(device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.channels_last)
         self.size, self.context, self.turns = size, context, turns
         self.offsets = torch.tensor(tuple(logit_offsets), dtype=torch.float32, device=device)
 
@@ -62,7 +62,7 @@ def class_probabilities(
     turns: bool,
     offsets: torch.Tensor | None = None,
 ) -> NDArray[np.float32]:
-    """Softmax rows (N, 7) float32 of `crops` (N, S, S, 3) uint8 sRGB; with `turns`, of four views' mean logits.
+    """Softmax rows (N, 7) float32 of `crops` (N, S, S, 3) uint8 sRGB; with `turns`, of four views' mean.
 
     `offsets` (7) are added to the logits, on the network's device.
     """

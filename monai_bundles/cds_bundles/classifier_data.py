@@ -46,7 +46,7 @@ def _lesion(picture: Picture) -> Lesion | None:
     mask = cv2.imread(str(picture.mask_path), cv2.IMREAD_GRAYSCALE)
     if mask is None:
         raise UnreadablePicture(f"{picture.mask_path} can't be read as a mask")
-    box = mask_box(mask)
+    box = mask_box(mask > 0)
     return Lesion(picture, box, CLASSES.index(picture.dx)) if box else None
 
 

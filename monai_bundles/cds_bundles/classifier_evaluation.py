@@ -35,8 +35,9 @@ class ClassifierEvaluation:
         segmentation_bundle: str = "",
         threads: int = 1,
     ) -> None:
-        """`segmentation_bundle`: folder of the bundle whose first box is classified, as the product does; when
-        empty the box of the reference mask is.
+        """`segmentation_bundle`: folder of the bundle whose first box is classified, as the product does.
+
+        When it is empty, the box of the reference mask is classified.
         """
         torch.set_num_threads(threads)
         self.lesions = training_and_held_out(Path(data_root))[1]
@@ -67,7 +68,7 @@ class ClassifierEvaluation:
 
 
 def report(lesions: Sequence[Lesion], rows: Probabilities) -> dict[str, Any]:
-    """Figures of `rows` (N, 7) against the lesions' labels; a row of zeros (nothing found) counts as wrong."""
+    """Figures of `rows` (N, 7) against the lesions' labels; a row of zeros (not found) is wrong."""
     confirmed = np.array([lesion.picture.histology for lesion in lesions])
     every = np.ones(len(lesions), bool)
     return {
@@ -112,9 +113,10 @@ def _sensitivities(labels: Places, predicted: Places, groups: Sequence[str]) -> 
 
 
 def _sensitivity(labels: Places, predicted: Places, groups: Sequence[str], column: int) -> Figure:
-    places = np.flatnonzero(labels == column)
-    hits = predicted[places] == column
-    return bootstrap(lambda p: float(hits[p].mean()), [groups[place] for place in places])
+    chosen = labels == column
+    hits = predicted[chosen] == column
+    of_class = [group for group, wanted in zip(groups, chosen, strict=True) if wanted]
+    return bootstrap(lambda p: float(hits[p].mean()), of_class)
 
 
 def _confusion(labels: Places, predicted: Places) -> NDArray[np.intp]:

@@ -62,8 +62,8 @@ def _backbone_names(state: dict[str, torch.Tensor]) -> list[str]:
 
 def freeze_first_stages(network: nn.Module) -> tuple[nn.Module, ...]:
     """Fixes the stem and the first stages, whose edges and colours ImageNet already taught; returns them."""
-    frozen = (network.get_submodule("conv_stem"), network.get_submodule("bn1"))
-    frozen += tuple(network.get_submodule(f"blocks.{stage}") for stage in range(FROZEN_STAGES))
+    names = ("conv_stem", "bn1", *(f"blocks.{stage}" for stage in range(FROZEN_STAGES)))
+    frozen = tuple(network.get_submodule(name) for name in names)
     for module in frozen:
         module.requires_grad_(False)
     return frozen

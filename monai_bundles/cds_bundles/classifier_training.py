@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.utils import set_determinism
-from timm.utils import ModelEmaV3
+from monai.utils.misc import set_determinism
+from numpy.typing import NDArray
+from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from tqdm import tqdm
 
@@ -87,6 +88,7 @@ class ClassifierTraining:
         check_every: int = 250,
         context: float = 1.5,
     ) -> None:
+        """`work_directory` holds the run's state, `weights` the exported file, `context` that of use."""
         torch.set_num_threads(threads)
         set_determinism(seed)
         self.plan, self.seed, self.weights, self.context = plan, seed, Path(weights), context
@@ -94,7 +96,7 @@ class ClassifierTraining:
         self.work = Path(work_directory)
         self.work.mkdir(parents=True, exist_ok=True)
         self.network = lesion_network(start, drop_rate=0.2, drop_path_rate=0.1)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.channels_last)
         self.frozen = freeze_first_stages(self.network)
         self.ema = ModelEmaV3(self.network, decay=plan.ema_decay, use_warmup=True)
         trained = [p for p in self.network.parameters() if p.requires_grad]
@@ -168,11 +170,12 @@ class ClassifierTraining:
         with (self.work / "checks.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(note | {"recalls": [round(r, 2) for r in recalls]}) + "\n")
 
-    def _probabilities(self, lesion: Lesion, size: int) -> np.ndarray:
+    def _probabilities(self, lesion: Lesion, size: int) -> NDArray[np.float32]:
         rgb = read_rgb(lesion.picture.path)
         square = square_around(lesion.bbox, rgb.shape[1], rgb.shape[0], self.context)
         crops = cut_square(rgb, square, size)[None]
-        return class_probabilities(self.ema.module.eval(), crops, turns=False)[0]
+        row: NDArray[np.float32] = class_probabilities(self.ema.module.eval(), crops, turns=False)[0]
+        return row
 
     def _save(self) -> None:
         scratch = self.checkpoint.with_suffix(".new")

@@ -57,8 +57,8 @@ def check(
         _print_json(_summary(pictures) | {"leaks": list(found), "missing_files": missing})
     else:
         _print_table(pictures)
-    for problem in (*(f"leak: {name}" for name in found), *(f"missing: {path}" for path in missing)):
-        typer.echo(problem, err=True)
+    for line in (*(f"leak: {name}" for name in found), *(f"missing: {path}" for path in missing)):
+        typer.echo(line, err=True)
     if found or missing:
         raise typer.Exit(FAILED)
 

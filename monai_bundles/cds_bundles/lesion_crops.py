@@ -68,7 +68,7 @@ def _span(start: int, side: int, extent: int, size: int) -> tuple[int, int, int]
     return first, length, before
 
 
-def mask_box(mask: NDArray[np.generic]) -> Box | None:
+def mask_box(mask: NDArray[np.integer] | NDArray[np.bool_]) -> Box | None:
     """The tight box around the non-zero pixels of `mask` (H, W), or None when there are none."""
-    x, y, width, height = cv2.boundingRect((mask > 0).astype(np.uint8))
+    x, y, width, height = cv2.boundingRect((mask != 0).astype(np.uint8))
     return (x, y, x + width, y + height) if width and height else None

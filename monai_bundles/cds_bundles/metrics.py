@@ -59,8 +59,8 @@ def _members(groups: Sequence[str]) -> list[Places]:
 def recalls(labels: Places, predicted: Places, classes: int) -> Floats:
     """Sensitivity of each class, NaN for one without cases."""
     hits = np.bincount(labels[labels == predicted], minlength=classes).astype(np.float64)
-    counts = np.bincount(labels, minlength=classes)
-    return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    return hits / np.where(counts > 0, counts, np.nan)
 
 
 def balanced_accuracy(labels: Places, predicted: Places, classes: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle.config_parser import ConfigParser
 
 
 def load_predictor(directory: Path, device: str = "cpu") -> Any:

@@ -1,4 +1,4 @@
-"""The classifier's crop, resize and predictor: pinned where they are part of the model, and safe at the edges."""
+"""The classifier's crop, resize and predictor: pinned where they are part of the model, safe at the edges."""
 
 from __future__ import annotations
 

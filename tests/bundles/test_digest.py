@@ -1,4 +1,4 @@
-"""A bundle's digest changes with every byte and name, and the manifest says which bundles are the pinned ones."""
+"""A bundle's digest changes with every byte and name, and the manifest says which is right."""
 
 from __future__ import annotations
 

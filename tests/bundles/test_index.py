@@ -20,7 +20,10 @@ from cds_bundles.index import (
     split,
 )
 
-HEADER = "path,isic_id,lesion_id,dx,mask_path,dataset,official_split,fold,width,height,geometry,modality,note,mask_frac"
+HEADER = (
+    "path,isic_id,lesion_id,dx,mask_path,dataset,official_split,fold,width,height,"
+    "geometry,modality,note,mask_frac"
+)
 HELD_OUT = "ham10000/a.jpg,I1,L1,mel,ham10000/a.png,HAM,train,0,256,256,crop,dermoscopy,dx_type=histo,0.5"
 SAME_LESION = "ham10000/b.jpg,I2,L1,mel,,HAM,train,1,256,256,crop,dermoscopy,dx_type=histo,"
 OTHER = "ham10000/c.jpg,I3,L2,nv,,HAM,train,2,256,256,crop,dermoscopy,dx_type=consensus,"
