@@ -1,0 +1,70 @@
+"""What every object of one picture shares: its source, its analysis, its UIDs and the moment it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from cds_plugin.results.identity import SOFTWARE_VERSION
+from cds_plugin.results.source import TYPE_2_OF_PATIENT_AND_STUDY, Source
+from cds_plugin.results.uids import derive_uid
+from cds_plugin.study import Analysis, Lesion, ResultKind
+
+RESEARCH_NOTICE = "Research use only, not for diagnosis"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResultContext:
+    """One picture's analysis on its way to DICOM; `created` is aware."""
+
+    source: Source
+    analysis: Analysis
+    revision: int
+    created: datetime
+
+    def uid(self, *parts: str) -> UID:
+        """Derive a UID from the picture, the software, the bundles, the revision and `parts`."""
+        return derive_uid(
+            SOFTWARE_VERSION,
+            self.source.study_instance_uid,
+            self.source.sop_instance_uid,
+            *(bundle.sha256 for bundle in self.analysis.bundles),
+            str(self.revision),
+            *parts,
+        )
+
+    def sop_instance_uid(self, kind: ResultKind) -> UID:
+        """Return the SOP Instance UID of the result of that kind."""
+        return self.uid("instance", kind)
+
+    def series_instance_uid(self, kind: ResultKind) -> UID:
+        """Return the UID of the series that holds this one result."""
+        return self.uid("series", kind)
+
+    def tracking_uid(self, lesion: Lesion) -> UID:
+        """Return the UID that ties a segment of the SEG to a group of the SR."""
+        return self.uid("lesion", str(lesion.number))
+
+
+def tracking_identifier(lesion: Lesion) -> str:
+    """Return the readable name of a lesion, the same in SEG, SR and overlay."""
+    return f"Lesion {lesion.number}"
+
+
+def reference_dataset(source: Source) -> Dataset:
+    """Return the least data set that highdicom takes for the picture, its patient left empty.
+
+    Patient and study come back on the finished object, from the header: highdicom warns with the
+    patient's name in the log, and refuses objects for values that real senders use.
+    """
+    reference = Dataset()
+    reference.SOPClassUID = source.sop_class_uid
+    reference.SOPInstanceUID = source.sop_instance_uid
+    reference.StudyInstanceUID = source.study_instance_uid
+    reference.SeriesInstanceUID = source.series_instance_uid
+    for keyword in TYPE_2_OF_PATIENT_AND_STUDY:
+        setattr(reference, keyword, "")
+    return reference

@@ -1,0 +1,142 @@
+"""What marks every finished object: patient, study, device, algorithms, dates and the research notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Any
+
+from highdicom import AlgorithmIdentificationSequence, ContributingEquipment, SOPClass
+from pydicom.dataset import Dataset
+from pydicom.uid import VLPhotographicImageStorage
+
+from cds_plugin.results.codes import ARTIFICIAL_INTELLIGENCE, PROCESSING_EQUIPMENT
+from cds_plugin.results.context import ResultContext
+from cds_plugin.results.identity import MANUFACTURER, MODEL_NAME, SOFTWARE_VERSION
+from cds_plugin.results.source import Source, element_value
+from cds_plugin.results.uids import derive_uid, device_uid
+from cds_plugin.study import BundleIdentity, Bundles, ResultKind
+
+IMPLEMENTATION_CLASS_UID = derive_uid("cds-plugin", "implementation")
+IMPLEMENTATION_VERSION_NAME = f"CDS_PLUGIN_{SOFTWARE_VERSION}"[:16]
+
+_LO_LIMIT = 64
+_SERIES_NUMBERS = {ResultKind.SEGMENTATION: 9100, ResultKind.REPORT: 9200, ResultKind.OVERLAY: 9300}
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """The keyword arguments of highdicom that say who made an object (PS3.3 C.7.5.1, C.7.5.2)."""
+
+    manufacturer: str
+    manufacturer_model_name: str
+    software_versions: list[str]
+    device_serial_number: str
+
+    def as_arguments(self) -> dict[str, Any]:
+        """Return them by name."""
+        return {
+            "manufacturer": self.manufacturer,
+            "manufacturer_model_name": self.manufacturer_model_name,
+            "software_versions": self.software_versions,
+            "device_serial_number": self.device_serial_number,
+        }
+
+
+def equipment(bundles: Bundles) -> Equipment:
+    """Return the product with these bundles; another bundle gives another serial number."""
+    return Equipment(
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=[SOFTWARE_VERSION, *(long_string(f"{b.name} {b.version}") for b in bundles)],
+        device_serial_number=device_uid(bundles).rsplit(".", 1)[1],
+    )
+
+
+def object_arguments(context: ResultContext, kind: ResultKind) -> dict[str, Any]:
+    """Return the keyword arguments that every highdicom object of a picture takes."""
+    return {
+        "series_instance_uid": context.series_instance_uid(kind),
+        "series_number": _SERIES_NUMBERS[kind],
+        "sop_instance_uid": context.sop_instance_uid(kind),
+        "instance_number": 1,
+        **equipment(context.analysis.bundles).as_arguments(),
+    }
+
+
+def algorithm_identification(bundle: BundleIdentity) -> AlgorithmIdentificationSequence:
+    """Return the Algorithm Identification macro (PS3.3 10.16) of one bundle."""
+    return AlgorithmIdentificationSequence(
+        name=long_string(bundle.name),
+        family=ARTIFICIAL_INTELLIGENCE,
+        version=long_string(bundle.version),
+        source=MANUFACTURER,
+        parameters={"bundle_sha256": bundle.sha256},
+    )
+
+
+def finish(result: SOPClass, context: ResultContext, series_description: str) -> None:
+    """Put on `result` what every object of ours carries, and take off what changes from run to run."""
+    _copy_patient_and_study(result, context.source)
+    result.SeriesDescription = long_string(series_description)
+    result.DeviceUID = device_uid(context.analysis.bundles)
+    result.ContributingEquipmentSequence = _contributing_equipment(context.analysis.bundles)
+    result.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    result.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    _date(result, context.created.astimezone(_zone_of(context.source.header)))
+
+
+def long_string(text: str) -> str:
+    """Return `text` as a Long String holds it: ASCII, no backslash, at most 64 characters."""
+    return plain_text(text)[:_LO_LIMIT].rstrip()
+
+
+def plain_text(text: str) -> str:
+    """Return `text` in ASCII, so that it can be written in whatever character set the source uses."""
+    return text.replace("\\", "/").encode("ascii", "replace").decode("ascii")
+
+
+def _copy_patient_and_study(result: SOPClass, source: Source) -> None:
+    header = Dataset()
+    header.update(source.header)
+    # highdicom chooses the modules to copy by SOP class; all photographs have the same ones.
+    header.SOPClassUID = VLPhotographicImageStorage
+    result.copy_patient_and_study_information(header)
+    for keyword in ("SpecificCharacterSet", "TimezoneOffsetFromUTC"):
+        if element_value(source.header, keyword):
+            setattr(result, keyword, source.header[keyword].value)
+
+
+def _contributing_equipment(bundles: Bundles) -> list[ContributingEquipment]:
+    return [_contribution(bundle) for bundle in bundles]
+
+
+def _contribution(bundle: BundleIdentity) -> ContributingEquipment:
+    return ContributingEquipment(
+        manufacturer=MANUFACTURER,
+        purpose_of_reference=PROCESSING_EQUIPMENT,
+        manufacturer_model_name=long_string(bundle.name),
+        software_versions=long_string(bundle.version),
+        device_serial_number=bundle.sha256,
+        contribution_description="Model bundle; the serial number is the SHA-256 of its files",
+    )
+
+
+def _zone_of(header: Dataset) -> tzinfo | None:
+    """Return the zone of Timezone Offset From UTC (0008,0201) as &ZZXX; None, the local zone, without it."""
+    offset = str(element_value(header, "TimezoneOffsetFromUTC") or "")
+    if len(offset) != 5 or offset[0] not in "+-" or not offset[1:].isdigit():
+        return None
+    minutes = int(offset[1:3]) * 60 + int(offset[3:])
+    return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
+
+
+_DATES = ("InstanceCreationDate", "ContentDate", "DateOfSecondaryCapture")
+_TIMES = ("InstanceCreationTime", "ContentTime", "TimeOfSecondaryCapture")
+
+
+def _date(result: Dataset, moment: datetime) -> None:
+    for keyword in (each for each in _DATES if each in result):
+        setattr(result, keyword, moment.strftime("%Y%m%d"))
+    for keyword in (each for each in _TIMES if each in result):
+        setattr(result, keyword, moment.strftime("%H%M%S"))
