@@ -1,0 +1,102 @@
+"""A whole plugin as processes on loopback, as a hospital would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cds_plugin.demo.ports import LOOPBACK, free_ports
+
+READY_SECONDS = 240
+RESULT_SECONDS = 180
+STOP_SECONDS = 60
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class Plugin:
+    """`cds-plugin up` in a folder of its own; a context manager."""
+
+    directory: Path
+    pacs_ae: str
+    pacs_port: int
+    environment: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    process: subprocess.Popen[str] | None = None
+    pids: dict[str, int] = field(default_factory=dict)
+
+    def __enter__(self) -> Plugin:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(
+            f'[listener]\nport = {self.port}\nquiet_seconds = 1.0\n'
+            f'[[destinations]]\nname = "pacs"\nae_title = "{self.pacs_ae}"\nhost = "{LOOPBACK}"\n'
+            f'port = {self.pacs_port}\n[[rules]]\ncalling_ae = "*"\nresults_to = ["pacs"]\n'
+        )
+        with (self.directory / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                self._command("up", "--json"), stdout=subprocess.PIPE, stderr=log, text=True, env=self._environment
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.log()[-3000:]
+        ready = json.loads(line)
+        assert ready["ready"] and ready["listener"]["port"] == self.port
+        self.pids = ready["pids"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(STOP_SECONDS)
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "cds-plugin.toml"
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run a command of the plugin with its settings file."""
+        command = self._command(*map(str, arguments))
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, env=self._environment
+        )
+
+    def status(self, study: str) -> dict[str, Any] | None:
+        done = self.run("status", study, "--json")
+        return json.loads(done.stdout) if done.returncode == 0 and done.stdout else None
+
+    def wait_for(
+        self, study: str, stage: str = "complete", revision: int = 1, seconds: float = RESULT_SECONDS
+    ) -> dict[str, Any]:
+        """Return the status of a study once it reached a stage of a revision."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            state = self.status(study)
+            if state and (state["stage"], state["revision"]) == (stage, revision):
+                return state
+            time.sleep(POLL_SECONDS)
+        raise AssertionError(f"{study} is {self.status(study)}\n{self.log()[-3000:]}")
+
+    def audit(self, *filters: object) -> list[dict[str, Any]]:
+        done = self.run("audit", "list", "--json", *filters)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}
+
+    def _command(self, name: str, *arguments: str) -> list[str]:
+        head, rest = (name, arguments)
+        sub = [rest[0]] if name in ("audit", "db") else []
+        return [sys.executable, "-m", "cds_plugin", head, *sub, "--config", str(self.config), *rest[len(sub) :]]
+

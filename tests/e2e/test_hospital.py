@@ -1,0 +1,242 @@
+"""The whole path beside a real Orthanc that routes everything back to us automatically."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pytest
+from hospital import Plugin
+from dicomweb_client.api import DICOMwebClient
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from cds_plugin.demo.orthanc import Orthanc
+from cds_plugin.demo.ports import LOOPBACK, free_ports
+
+pytestmark = pytest.mark.slow
+
+ROUTE_EVERYTHING = """
+function OnStoredInstance(instanceId, tags, metadata, origin)
+  SendToModality(instanceId, 'cds')
+end
+"""
+DICOM_SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+Dcmtk = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def hospital(module_folder: Path) -> Iterator[tuple[Plugin, Orthanc]]:
+    plugin_port, dicom_port, http_port = free_ports(3)
+    peers = {"cds": ("CDS", LOOPBACK, plugin_port)}
+    with (
+        Orthanc(module_folder / "orthanc", http_port, dicom_port, peers, ROUTE_EVERYTHING) as pacs,
+        Plugin(module_folder / "plugin", pacs.ae_title, dicom_port, port=plugin_port) as plugin,
+    ):
+        yield plugin, pacs
+
+
+def study_of(files: list[Path]) -> str:
+    return str(dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
+
+
+def sent_with_storescu(dcmtk: Dcmtk, plugin: Plugin, files: list[Path]) -> None:
+    done = dcmtk("storescu", "-R", "-aet", "CAMERA", "-aec", "CDS", LOOPBACK, plugin.port, *files)
+    assert done.returncode == 0, done.stderr
+
+
+def found_in(pacs: Orthanc, study: str) -> list[Dataset]:
+    """Return every object of a study as WADO-RS gives it back."""
+    client = DICOMwebClient(url=pacs.dicomweb_url)
+    return client.retrieve_study(study, media_types=(("application/dicom", "*"),))
+
+
+def of_class(objects: list[Dataset], sop_class: str) -> list[Dataset]:
+    return [each for each in objects if sop_class == each.SOPClassUID]
+
+
+def test_a_study_comes_back_as_segmentations_and_reports(
+    hospital: tuple[Plugin, Orthanc],
+    a_drawn_study: Callable[..., list[Path]],
+    dcmtk: Dcmtk,
+    dciodvfy: Callable[[Path], list[str]],
+    tmp_path: Path,
+) -> None:
+    plugin, pacs = hospital
+    files = a_drawn_study(1, 2)
+    study = study_of(files)
+    sent_with_storescu(dcmtk, plugin, files)
+    state = plugin.wait_for(study)
+
+    objects = found_in(pacs, study)
+    assert {str(each.SOPInstanceUID) for each in objects} >= {r["sop_instance_uid"] for r in state["results"]}
+    assert len(of_class(objects, COMPREHENSIVE_3D_SR)) == len(files)
+    assert len(of_class(objects, DICOM_SEG)) == len(files)
+    for number, each in enumerate(objects):
+        path = tmp_path / f"{number}.dcm"
+        each.save_as(path, enforce_file_format=True)
+        assert dciodvfy(path) == []
+
+    found = dcmtk(
+        "findscu", "-S", "-k", "QueryRetrieveLevel=SERIES", "-k", f"StudyInstanceUID={study}", "-k", "Modality",
+        "-aec", "ORTHANC", LOOPBACK, pacs.dicom_port,
+    )  # fmt: skip
+    assert found.returncode == 0
+    assert all(modality in found.stdout + found.stderr for modality in ("SEG", "SR"))
+
+
+def test_what_the_pacs_gives_back_is_what_the_model_answered(
+    hospital: tuple[Plugin, Orthanc],
+    a_drawn_study: Callable[..., list[Path]],
+    dcmtk: Dcmtk,
+    tmp_path: Path,
+) -> None:
+    plugin, pacs = hospital
+    files = a_drawn_study(3)
+    sent_with_storescu(dcmtk, plugin, files)
+    plugin.wait_for(study_of(files))
+    (back,) = of_class(found_in(pacs, study_of(files)), DICOM_SEG)
+
+    done = plugin.run("analyze", files[0], "--out", tmp_path / "out", "--json")
+    (line,) = [json.loads(line) for line in done.stdout.splitlines()]
+    alone = hd.seg.segread(line["outputs"]["seg"])
+    from_pacs = hd.seg.segread(BytesIO(as_bytes(back)))
+    assert [lesion["number"] for lesion in line["lesions"]] == list(from_pacs.segment_numbers)
+    for number in from_pacs.segment_numbers:
+        mask = mask_of(from_pacs, number)
+        assert mask.any()
+        assert np.array_equal(mask, mask_of(alone, number))
+        assert int(mask.sum()) == line["lesions"][number - 1]["area_px"]
+
+
+def mask_of(segmentation: Any, number: int) -> np.ndarray:
+    source = segmentation.get_source_image_uids()[0][2]
+    return segmentation.get_pixels_by_source_instance(
+        [source], segment_numbers=[number], ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+    )[0, ..., 0]
+
+
+def as_bytes(dataset: Dataset) -> bytes:
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def test_our_own_results_coming_back_start_nothing(
+    hospital: tuple[Plugin, Orthanc], a_drawn_study: Callable[..., list[Path]]
+) -> None:
+    """Orthanc is given the study, routes it to us, takes the results and routes those to us as well."""
+    plugin, pacs = hospital
+    (file,) = a_drawn_study(4)
+    study = study_of([file])
+    pacs.post("/instances", file.read_bytes())
+    state = plugin.wait_for(study)
+    returned = {result["sop_instance_uid"] for result in state["results"]}
+    wait_until(lambda: returned <= own_objects_received(plugin, study))
+    time.sleep(3)
+
+    later = plugin.wait_for(study)
+    assert (later["revision"], later["instances"]) == (1, 1)
+    assert {result["sop_instance_uid"] for result in later["results"]} == returned
+    assert len(of_class(found_in(pacs, study), COMPREHENSIVE_3D_SR)) == 1
+
+
+def own_objects_received(plugin: Plugin, study: str) -> set[str]:
+    entries = plugin.audit("--study", study, "--event", "own-object-received")
+    return {entry["sop_instance_uid"] for entry in entries}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.3)
+
+
+def test_a_late_image_makes_a_revision_and_a_repeated_one_does_not(
+    hospital: tuple[Plugin, Orthanc], a_drawn_study: Callable[..., list[Path]], dcmtk: Dcmtk
+) -> None:
+    plugin, pacs = hospital
+    first, late = a_drawn_study(5, 6)
+    study = study_of([first])
+    sent_with_storescu(dcmtk, plugin, [first])
+    before = plugin.wait_for(study)
+    sent_with_storescu(dcmtk, plugin, [first])
+    time.sleep(3)
+    assert plugin.wait_for(study) == before
+
+    sent_with_storescu(dcmtk, plugin, [late])
+    after = plugin.wait_for(study, revision=2)
+    assert after["instances"] == 2
+    kept = {result["sop_instance_uid"] for result in before["results"]}
+    assert kept < {result["sop_instance_uid"] for result in after["results"]}
+    assert len(of_class(found_in(pacs, study), COMPREHENSIVE_3D_SR)) == 2
+
+
+def test_two_patients_in_one_study_are_held(
+    hospital: tuple[Plugin, Orthanc], a_drawn_study: Callable[..., list[Path]], dcmtk: Dcmtk
+) -> None:
+    plugin, pacs = hospital
+    first, other = a_drawn_study(7, 8)
+    dataset = dcmread(other)
+    dataset.PatientID = "SOMEBODY-ELSE"
+    dataset.save_as(other)
+    sent_with_storescu(dcmtk, plugin, [first, other])
+    study = study_of([first])
+    state = plugin.wait_for(study, stage="conflict")
+    time.sleep(2)
+    assert state["results"] == []
+    assert found_in_or_nothing(pacs, study) == []
+    (entry,) = plugin.audit("--study", study, "--event", "study-conflict")
+    assert "SOMEBODY-ELSE" in json.dumps(entry["detail"])
+
+
+def found_in_or_nothing(pacs: Orthanc, study: str) -> list[Any]:
+    return list(pacs.post("/tools/find", {"Level": "Study", "Query": {"StudyInstanceUID": study}}))
+
+
+def test_the_audit_trail_says_who_what_which_and_where(
+    hospital: tuple[Plugin, Orthanc], a_drawn_study: Callable[..., list[Path]], dcmtk: Dcmtk
+) -> None:
+    plugin, _ = hospital
+    files = a_drawn_study(9)
+    sent_with_storescu(dcmtk, plugin, files)
+    study = study_of(files)
+    plugin.wait_for(study)
+    entries = plugin.audit("--study", study)
+    by_event = {entry["event"]: entry for entry in entries}
+    assert "CAMERA" in by_event["instance-stored"]["actor"]
+    answered = json.dumps(by_event["picture-analysed"]["detail"])
+    assert "dermoscopy_lesion_classification" in answered and "probabilities" in answered
+    assert "pacs" in json.dumps(by_event["object-delivered"]["detail"])
+    assert by_event["delivery-finished"]["outcome"] == "success"
+    wait_until(lambda: all(entry["hash"] for entry in plugin.audit("--study", study)))
+    done = plugin.run("audit", "verify", "--json")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_study_of_good_and_broken_pictures_gives_a_report_for_each(
+    hospital: tuple[Plugin, Orthanc], a_drawn_study: Callable[..., list[Path]], dcmtk: Dcmtk
+) -> None:
+    plugin, pacs = hospital
+    good, broken = a_drawn_study(10, 11)
+    dataset = dcmread(broken)
+    dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 3]
+    dataset.save_as(broken)
+    sent_with_storescu(dcmtk, plugin, [good, broken])
+    study = study_of([good])
+    state = plugin.wait_for(study)
+    kinds = [(result["source"], result["kind"]) for result in state["results"]]
+    bad_uid, good_uid = str(dataset.SOPInstanceUID), str(dcmread(good).SOPInstanceUID)
+    assert (bad_uid, "sr") in kinds and (bad_uid, "seg") not in kinds
+    assert {(good_uid, "sr"), (good_uid, "seg"), (good_uid, "overlay")} <= set(kinds)
+    reports = "".join(str(each) for each in of_class(found_in(pacs, study), COMPREHENSIVE_3D_SR))
+    assert "not analysed" in reports
