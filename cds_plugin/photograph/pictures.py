@@ -41,7 +41,7 @@ def picture_size(data: bytes, max_pixels: int) -> tuple[int, int]:
 
 
 def decode_picture(data: bytes) -> DecodedPicture:
-    """Return the decoded file, once `picture_size` has passed it; may refuse (`not_colour`, `transparent`)."""
+    """Return the decoded file that `picture_size` has passed; may refuse (`not_colour`, `transparent`)."""
     with _opened(data) as picture:
         lossy = picture.format != "PNG"
         turned = picture.getexif().get(ExifTags.Base.Orientation) in TURNED
