@@ -20,6 +20,11 @@ class CodeRow:
     use: str
     source: str
 
+    def as_markdown(self) -> str:
+        """Return the row of docs/codes.md."""
+        code = self.code
+        return f"| `{code.value}` | {code.scheme_designator} | {code.meaning} | {self.use} | {self.source} |"
+
 
 _ROWS: list[CodeRow] = []
 
@@ -130,8 +135,5 @@ CODE_TABLE: tuple[CodeRow, ...] = tuple(_ROWS)
 def code_table_markdown() -> str:
     """Return the text of docs/codes.md."""
     lines = ["| code | scheme | meaning | use | source |", "|---|---|---|---|---|"]
-    lines += [
-        f"| `{row.code.value}` | {row.code.scheme_designator} | {row.code.meaning} | {row.use} | {row.source} |"
-        for row in CODE_TABLE
-    ]
+    lines += [row.as_markdown() for row in CODE_TABLE]
     return "\n".join(lines) + "\n"

@@ -17,5 +17,5 @@ PALETTE: tuple[RgbColour, ...] = (
 
 
 def colour_of(number: int) -> RgbColour:
-    """Return the colour of lesion `number`, 1 and up; they repeat after seven, the number tells them apart."""
+    """Return the colour of lesion `number`, 1 and up; after seven they repeat."""
     return PALETTE[(number - 1) % len(PALETTE)]

@@ -28,6 +28,7 @@ MAX_LEGEND_ENTRIES = 20
 
 _BACKGROUND: RgbColour = (24, 24, 24)
 _INK: RgbColour = (245, 245, 245)
+_WARNING: RgbColour = (230, 159, 0)
 _DARK: RgbColour = (0, 0, 0)
 _SUBPIXEL_BITS = 4
 
@@ -50,13 +51,14 @@ def draw_overlay(rgb: Rgb, analysis: Analysis, spacing_mm: tuple[float, float] |
     photograph = _scaled(rgb)
     scale = np.array([photograph.shape[1] / rgb.shape[1], photograph.shape[0] / rgb.shape[0]])
     width = max(photograph.shape[1], MIN_WIDTH)
-    font = _font(max(16, width // 50))
+    large, small = _font(width // 44), _font(width // 58)
     for lesion in analysis.lesions:
         _draw_outline(photograph, [ring * scale for ring in all_rings(lesion)], colour_of(lesion.number))
     parts = (
-        _text_block([_Line(BANNER), *map(_Line, statements(analysis))], width, font),
-        _with_badges(photograph, analysis.lesions, scale, font),
-        _text_block(_legend(analysis, spacing_mm), width, font),
+        _text_block([_Line(BANNER)], width, large, ink=_DARK, ground=_WARNING),
+        _text_block(map(_Line, statements(analysis)), width, large),
+        _with_badges(photograph, analysis.lesions, scale, large),
+        _text_block(_legend(analysis, spacing_mm), width, small),
     )
     return np.vstack([_centred(np.asarray(part), width) for part in parts])
 
@@ -79,15 +81,21 @@ def _draw_outline(picture: Rgb, rings: Iterable[Points], colour: RgbColour) -> N
 
 
 def _with_badges(picture: Rgb, lesions: Iterable[Lesion], scale: Points, font: Font) -> Image.Image:
-    """Number every lesion at the upper left of its bounding box, within the picture."""
+    """Number every lesion at its highest point, within the picture."""
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
     for lesion in lesions:
         width, height = _badge_size(str(lesion.number), font)
-        x, y = np.array([lesion.bbox.x0, lesion.bbox.y0]) * scale - (width / 2, height / 2)
-        corner = (_clamped(x, image.width - width), _clamped(y, image.height - height))
+        x, y = _highest_point(lesion) * scale
+        corner = (_clamped(x - width / 2, image.width - width), _clamped(y - height, image.height - height))
         _draw_badge(pen, corner, lesion.number, font)
     return image
+
+
+def _highest_point(lesion: Lesion) -> Points:
+    row = int(np.flatnonzero(lesion.mask.any(axis=1))[0])
+    column = float(np.median(np.flatnonzero(lesion.mask[row])))
+    return np.array([lesion.bbox.x0 + column + 0.5, lesion.bbox.y0 + row])
 
 
 def _clamped(value: float, upper: float) -> int:
@@ -103,7 +111,7 @@ def _draw_badge(pen: ImageDraw.ImageDraw, corner: tuple[int, int], number: int, 
 
 
 def _badge_size(text: str, font: Font) -> tuple[int, int]:
-    height = round(_line_height(font) * 1.1)
+    height = round(_line_height(font) * 1.5)
     return max(height, round(font.getlength(text)) + height // 2), height
 
 
@@ -118,25 +126,28 @@ def _legend(analysis: Analysis, spacing_mm: tuple[float, float] | None) -> Itera
 
 
 def _legend_text(lesion: Lesion, spacing_mm: tuple[float, float] | None) -> str:
-    """Return the two likeliest classes, the malignancy and the area."""
+    """Return the likeliest class in words, the second as its key, the malignancy and the area."""
     ranked = sorted(zip(LesionClass, lesion.probabilities, strict=True), key=lambda pair: -pair[1])
-    likeliest = ", ".join(f"{codes.FINDINGS[each].meaning} {value:.2f}" for each, value in ranked[:2])
+    (first, probability), (second, runner_up) = ranked[:2]
+    likeliest = f"{codes.FINDINGS[first].meaning} {probability:.2f} ({second} {runner_up:.2f})"
     size = measure(lesion, spacing_mm)
-    area = f"{size.area:.1f} mm2" if size.calibrated else f"{lesion.area_px} pixels"
+    area = f"{size.area:.1f} mm2" if size.calibrated else f"{lesion.area_px} px"
     return f"{likeliest}; malignant or premalignant {lesion.malignancy:.2f}; {area}"
 
 
-def _text_block(lines: Iterable[_Line], width: int, font: Font) -> Image.Image:
-    """Return the lines on a dark ground of `width`, wrapped where they are too long."""
-    height = round(_line_height(font) * 1.4)
+def _text_block(
+    lines: Iterable[_Line], width: int, font: Font, ink: RgbColour = _INK, ground: RgbColour = _BACKGROUND
+) -> Image.Image:
+    """Return the lines on a ground of `width`, wrapped where they are too long."""
+    height = round(_line_height(font) * 1.8)
     wrapped = [part for line in lines for part in _wrapped(line, width - 2 * height, font)]
-    image = Image.new("RGB", (width, height * len(wrapped) + height // 2), _BACKGROUND)
+    image = Image.new("RGB", (width, height * len(wrapped) + height // 2 * bool(wrapped)), ground)
     pen = ImageDraw.Draw(image)
     for index, line in enumerate(wrapped):
         top = height // 4 + index * height
         if line.number is not None:
-            _draw_badge(pen, (height // 4, top), line.number, font)
-        pen.text((2 * height, top + height / 2), line.text, fill=_INK, font=font, anchor="lm")
+            _draw_badge(pen, (height // 3, top + height // 12), line.number, font)
+        pen.text((2 * height, top + height / 2), line.text, fill=ink, font=font, anchor="lm")
     return image
 
 
@@ -155,8 +166,8 @@ def _centred(part: Rgb, width: int) -> Rgb:
 
 
 def _line_height(font: Font) -> int:
-    left, top, right, bottom = font.getbbox("Ag")
-    return round(bottom - top)
+    box = font.getbbox("Ag")
+    return round(box[3] - box[1])
 
 
 @lru_cache(maxsize=8)

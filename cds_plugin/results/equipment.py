@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import timedelta, timezone
 from typing import Any
 
 from highdicom import AlgorithmIdentificationSequence, ContributingEquipment, SOPClass
@@ -83,7 +84,7 @@ def finish(result: SOPClass, context: ResultContext, series_description: str) ->
     result.ContributingEquipmentSequence = _contributing_equipment(context.analysis.bundles)
     result.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     result.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    _date(result, context.created.astimezone(_zone_of(context.source.header)))
+    _date(result, context)
 
 
 def long_string(text: str) -> str:
@@ -102,9 +103,8 @@ def _copy_patient_and_study(result: SOPClass, source: Source) -> None:
     # highdicom chooses the modules to copy by SOP class; all photographs have the same ones.
     header.SOPClassUID = VLPhotographicImageStorage
     result.copy_patient_and_study_information(header)
-    for keyword in ("SpecificCharacterSet", "TimezoneOffsetFromUTC"):
-        if element_value(source.header, keyword):
-            setattr(result, keyword, source.header[keyword].value)
+    if character_set := element_value(source.header, "SpecificCharacterSet"):
+        result.SpecificCharacterSet = character_set
 
 
 def _contributing_equipment(bundles: Bundles) -> list[ContributingEquipment]:
@@ -122,20 +122,21 @@ def _contribution(bundle: BundleIdentity) -> ContributingEquipment:
     )
 
 
-def _zone_of(header: Dataset) -> tzinfo | None:
-    """Return the zone of Timezone Offset From UTC (0008,0201) as &ZZXX; None, the local zone, without it."""
-    offset = str(element_value(header, "TimezoneOffsetFromUTC") or "")
-    if len(offset) != 5 or offset[0] not in "+-" or not offset[1:].isdigit():
-        return None
-    minutes = int(offset[1:3]) * 60 + int(offset[3:])
-    return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
-
-
+_UTC_OFFSET = re.compile(r"([+-])([01]\d)([0-5]\d)")
+# &ZZXX, PS3.3 C.12.1.1.8
 _DATES = ("InstanceCreationDate", "ContentDate", "DateOfSecondaryCapture")
 _TIMES = ("InstanceCreationTime", "ContentTime", "TimeOfSecondaryCapture")
 
 
-def _date(result: Dataset, moment: datetime) -> None:
+def _date(result: Dataset, context: ResultContext) -> None:
+    """Date the object in the source's zone, because its study dates are copied; else in the local one."""
+    offset = str(element_value(context.source.header, "TimezoneOffsetFromUTC") or "")
+    zone = None
+    if match := _UTC_OFFSET.fullmatch(offset):
+        sign, hours, minutes = match.groups()
+        zone = timezone(int(f"{sign}1") * timedelta(hours=int(hours), minutes=int(minutes)))
+        result.TimezoneOffsetFromUTC = offset
+    moment = context.created.astimezone(zone)
     for keyword in (each for each in _DATES if each in result):
         setattr(result, keyword, moment.strftime("%Y%m%d"))
     for keyword in (each for each in _TIMES if each in result):

@@ -72,7 +72,7 @@ def _finding(finding: LesionClass) -> CodedConcept:
 
 
 def _measurements(context: ResultContext, lesion: Lesion) -> list[Measurement]:
-    """Return the numbers; viewers that show only the first few show the finding's probability and the size."""
+    """Return the numbers; a viewer that shows only the first shows probability, malignancy and size."""
     first, *others = sorted(zip(LesionClass, lesion.probabilities, strict=True), key=lambda pair: -pair[1])
     return [
         _probability(codes.PROBABILITIES[first[0]], first[1]),

@@ -39,7 +39,7 @@ _CONTAINS = RelationshipTypeValues.CONTAINS
 
 
 def build_report(context: ResultContext, segmentation: Dataset | None) -> Dataset:
-    """Return the SR; `segmentation` becomes evidence beside the picture, tied to the groups by tracking UIDs."""
+    """Return the SR; `segmentation` is evidence beside the picture, tied to the groups by tracking UIDs."""
     evidence = [reference_dataset(context.source)]
     if segmentation is not None:
         evidence.append(segmentation)
@@ -96,7 +96,9 @@ def _observation_context(context: ResultContext) -> ObservationContext:
         manufacturer_name=MANUFACTURER,
         model_name=MODEL_NAME,
     )
-    return ObservationContext(observer_device_context=ObserverContext(codes.DEVICE_OBSERVER, device))
+    return ObservationContext(
+        observer_device_context=ObserverContext(CodedConcept.from_code(codes.DEVICE_OBSERVER), device)
+    )
 
 
 def _image_library(source: Source) -> ContainerContentItem:
@@ -122,7 +124,7 @@ def _imaging_measurements(context: ResultContext) -> ContainerContentItem:
 
 
 def _image_quality(analysis: Analysis) -> ContainerContentItem:
-    """Return the verdict and its reasons: a root container, because viewers choke on a group without a region."""
+    """Return verdict and reasons; not as a group, because viewers choke on a group without a region."""
     quality = analysis.quality
     return _container(
         codes.QUALITATIVE_EVALUATIONS,

@@ -126,7 +126,7 @@ def _fill(segmentation: Dataset, analysis: Analysis) -> None:
 
 
 def _packed_frames(analysis: Analysis) -> bytes:
-    """Return one frame per lesion as bits, least significant first, without padding between frames (PS3.5 8.1.1).
+    """Return a frame per lesion in bits, the first the least significant, no padding between (PS3.5 8.1.1).
 
     Frames are packed in the smallest groups that end on a byte, so that memory stays small.
     """

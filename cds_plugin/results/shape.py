@@ -55,24 +55,29 @@ def outline(lesion: Lesion) -> Points:
     """
     ring = _largest_ring(lesion)
     if len(ring) < 3:
-        return _closed(_rectangle(ring) + (lesion.bbox.x0, lesion.bbox.y0))
-    points = _simplified(ring).astype(np.float64) + 0.5
-    return _closed(points + (lesion.bbox.x0, lesion.bbox.y0))
+        return _closed(_rectangle(ring) + _origin(lesion))
+    return _closed(_simplified(ring) + 0.5 + _origin(lesion))
 
 
 def all_rings(lesion: Lesion) -> list[Points]:
     """Return every ring of the mask, holes too, in the coordinates of `outline`, not closed."""
-    rings, _ = cv2.findContours(lesion.mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    corner = (lesion.bbox.x0 + 0.5, lesion.bbox.y0 + 0.5)
-    return [ring[:, 0].astype(np.float64) + corner for ring in rings]
+    return [ring + 0.5 + _origin(lesion) for ring in _rings(lesion, cv2.RETR_CCOMP)]
 
 
 def _largest_ring(lesion: Lesion) -> NDArray[np.int32]:
     """Return (N, 2) pixel indices within the bounding box."""
+    rings = _rings(lesion, cv2.RETR_EXTERNAL)
+    return max(rings, key=lambda ring: (cv2.contourArea(ring), len(ring)))
+
+
+def _rings(lesion: Lesion, mode: int) -> list[NDArray[np.int32]]:
     mask = np.ascontiguousarray(lesion.mask).view(np.uint8)
-    rings, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    largest = max(rings, key=lambda ring: (cv2.contourArea(ring), len(ring)))
-    return np.asarray(largest[:, 0], dtype=np.int32)
+    rings, _ = cv2.findContours(mask, mode, cv2.CHAIN_APPROX_SIMPLE)
+    return [np.asarray(ring[:, 0], dtype=np.int32) for ring in rings]
+
+
+def _origin(lesion: Lesion) -> Points:
+    return np.array([lesion.bbox.x0, lesion.bbox.y0], dtype=np.float64)
 
 
 def _rectangle(ring: NDArray[np.int32]) -> Points:
@@ -83,7 +88,7 @@ def _rectangle(ring: NDArray[np.int32]) -> Points:
 def _simplified(ring: NDArray[np.int32]) -> NDArray[np.int32]:
     tolerance, simpler = 0.5, ring
     while len(simpler) > MAX_OUTLINE_POINTS:
-        simpler = cv2.approxPolyDP(ring, tolerance, True)[:, 0]
+        simpler = np.asarray(cv2.approxPolyDP(ring, tolerance, True)[:, 0], dtype=np.int32)
         tolerance *= 2
     return simpler if len(simpler) >= 3 else ring[:: len(ring) // 3]
 

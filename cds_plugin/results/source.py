@@ -129,7 +129,7 @@ def _required_uid(header: Dataset, keyword: str) -> UID:
 
 
 def _writable_header(header: Dataset) -> Dataset:
-    """Return the top-level elements that results may need, without those whose value breaks its VR or its enumeration.
+    """Return the elements that results may need, without those whose value breaks its VR or enumeration.
 
     Names, identifiers and descriptions stay as they are: a result must be filed under the same patient.
     """

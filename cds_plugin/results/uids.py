@@ -27,7 +27,7 @@ _DEVICE_UID_BITS = 60
 
 
 def device_uid(bundles: Bundles) -> UID:
-    """Return the Device UID (0018,1002) of the product with these bundles: another model is another device."""
+    """Return the Device UID (0018,1002) of the product with these bundles: another model, another device."""
     digest = hashlib.sha256(json.dumps([bundle.sha256 for bundle in bundles]).encode()).digest()
     number = int.from_bytes(digest[:8], "big") >> (64 - _DEVICE_UID_BITS)
     return UID(f"{DEVICE_UID_ROOT}.{number}")
