@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,13 +35,13 @@ def test_folders_are_read_whole_sorted_and_without_our_own_output(tmp_path: Path
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    found = [each.given for each in list_inputs([tmp_path], tmp_path / "out")]
+    found = [each.given for each in list_inputs([str(tmp_path)], tmp_path / "out")]
     assert found == [str(tmp_path / name) for name in ("a/z.png", "b.jpg", "notes.txt")]
 
 
 def test_a_missing_path_is_kept_so_that_it_can_be_named(tmp_path: Path) -> None:
     absent = tmp_path / "absent.dcm"
-    assert [each.path for each in list_inputs([absent], tmp_path / "out")] == [absent]
+    assert [each.path for each in list_inputs([str(absent)], tmp_path / "out")] == [absent]
 
 
 def test_pictures_are_told_by_content_not_by_name(tmp_path: Path) -> None:
@@ -52,3 +54,11 @@ def test_pictures_are_told_by_content_not_by_name(tmp_path: Path) -> None:
     for name, (content, kind) in contents.items():
         (tmp_path / name).write_bytes(content)
         assert kind_of(tmp_path / name) is kind
+
+
+def test_the_path_is_shown_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"x")
+    given = [each.given for each in list_inputs(["./absent.jpg", "./folder/"], tmp_path / "out")]
+    assert given == ["./absent.jpg", "./folder/bad\\xff.jpg"]
