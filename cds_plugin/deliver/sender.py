@@ -1,0 +1,167 @@
+"""C-STORE as SCU: stored files to a peer, byte for byte, asking for exactly the contexts that are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.errors import InvalidDicomError
+from pynetdicom import AE, _config, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.dsutils import split_dataset
+
+from cds_plugin.errors import Refused, Unavailable
+from cds_plugin.wire import quicken
+
+CONTEXTS = 128
+"""Presentation context ids are the odd numbers up to 255 (PS3.8 section 9.3.2.2)."""
+CONNECT_SECONDS = 10.0
+ACSE_SECONDS = 30.0
+"""For the peer's answer to an association request."""
+DIMSE_SECONDS = 120.0
+"""For the peer's answer to one C-STORE: a PACS may index and copy before it answers."""
+PDU_SECONDS = 60.0
+"""For one PDU to go out or to come in: a peer that stops reading must not hold us."""
+MESSAGE_IDS = 65536
+
+SUCCESS = 0x0000
+WARNINGS = frozenset((0xB000, 0xB006, 0xB007))
+"""Stored, with elements coerced or discarded (PS3.4 table B.2-1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """An application entity that takes objects."""
+
+    ae_title: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One DICOM file and the facts of its File Meta Information that a C-STORE needs."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+    @property
+    def context(self) -> tuple[str, str]:
+        """Return the presentation context that the file needs."""
+        return self.sop_class_uid, self.transfer_syntax_uid
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the peer said to one object; `status` is None where it took no such presentation context."""
+
+    outgoing: Outgoing
+    status: int | None
+    comment: str = ""
+
+    @property
+    def stored(self) -> bool:
+        """Return whether the peer has the object now; a warning counts."""
+        return self.status == SUCCESS or self.status in WARNINGS
+
+    def __str__(self) -> str:
+        if self.status is None:
+            return "no presentation context was accepted"
+        return f"status 0x{self.status:04X}" + (f" {self.comment}" if self.comment else "")
+
+
+def read_outgoing(path: Path) -> Outgoing:
+    """Return what a C-STORE of the file needs. Raises Refused where it is no DICOM file."""
+    try:
+        meta, _ = split_dataset(path)
+        return Outgoing(
+            path=path,
+            sop_class_uid=str(meta.MediaStorageSOPClassUID),
+            sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
+            transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        )
+    except (InvalidDicomError, AttributeError, EOFError, ValueError, OSError) as error:
+        raise Refused("not_dicom", f"{path} is no DICOM file", "Send DICOM files.") from error
+
+
+def send_files(
+    files: Sequence[Outgoing], peer: Peer, calling_ae: str, on_answer: Callable[[Answer], bool]
+) -> None:
+    """Send `files` in order, telling `on_answer` after each; it returns whether to go on.
+
+    Raises Unavailable where the peer cannot be reached, rejects the association, or goes away in between.
+    """
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    for batch in _batches(files):
+        with _association(batch, peer, calling_ae) as association:
+            for number, outgoing in enumerate(batch, start=1):
+                if not on_answer(_send(association, outgoing, number % MESSAGE_IDS, peer)):
+                    return
+
+
+def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Split so that no association needs more contexts than there are ids."""
+    batch: list[Outgoing] = []
+    contexts: set[tuple[str, str]] = set()
+    for outgoing in files:
+        if outgoing.context not in contexts and len(contexts) == CONTEXTS:
+            yield batch
+            batch, contexts = [], set()
+        batch.append(outgoing)
+        contexts.add(outgoing.context)
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _association(files: Sequence[Outgoing], peer: Peer, calling_ae: str) -> Iterator[Association]:
+    entity = AE(ae_title=calling_ae)
+    entity.connection_timeout = CONNECT_SECONDS
+    entity.acse_timeout = ACSE_SECONDS
+    entity.dimse_timeout = entity.network_timeout = DIMSE_SECONDS
+    contexts = [build_context(*pair) for pair in dict.fromkeys(each.context for each in files)]
+    association = entity.associate(
+        peer.host,
+        peer.port,
+        contexts=contexts,
+        ae_title=peer.ae_title,
+        evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: quicken(event.assoc, PDU_SECONDS))],
+    )
+    if not association.is_established and not _only_contexts_refused(association):
+        how = "rejected the association" if association.is_rejected else "cannot be reached"
+        raise Unavailable("peer_away", f"{peer} {how}", "Start the peer, and make it know our AE title.")
+    try:
+        yield association
+    finally:
+        association.release()
+
+
+def _only_contexts_refused(association: Association) -> bool:
+    """Return whether the peer answered, and merely accepts none of the contexts; pynetdicom aborts then."""
+    return bool(association.rejected_contexts) and not association.accepted_contexts
+
+
+def _send(association: Association, outgoing: Outgoing, message_id: int, peer: Peer) -> Answer:
+    accepted = {
+        (str(each.abstract_syntax), str(each.transfer_syntax[0])) for each in association.accepted_contexts
+    }
+    if outgoing.context not in accepted:
+        return Answer(outgoing, None)
+    try:
+        answer = association.send_c_store(outgoing.path, msg_id=message_id)
+    except RuntimeError as error:
+        raise _gone(peer) from error
+    if "Status" not in answer:
+        raise _gone(peer)
+    return Answer(outgoing, int(answer.Status), str(answer.get("ErrorComment", "")))
+
+
+def _gone(peer: Peer) -> Unavailable:
+    return Unavailable("peer_gone", f"{peer} went away while objects were sent", "Look at the peer's log.")

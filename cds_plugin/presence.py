@@ -1,0 +1,53 @@
+"""A sign of life in the database every second, from a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from cds_db import processes
+from cds_db.session import transaction
+
+log = structlog.get_logger()
+
+HELLO_SECONDS = 1.0
+
+
+class Presence:
+    """While the block runs the process `name` says hello; a database that is away is only logged."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name=f"{name}-presence", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leaving.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        self._say_hello()
+        while not self._leaving.wait(HELLO_SECONDS):
+            self._say_hello()
+
+    def _say_hello(self) -> None:
+        try:
+            with transaction(self._engine) as session:
+                processes.say_hello(session, self._name, socket.gethostname(), os.getpid(), datetime.now(UTC))
+        except SQLAlchemyError as error:
+            log.error("database is away", problem=type(error).__name__)

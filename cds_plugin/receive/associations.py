@@ -1,0 +1,83 @@
+"""Which associations are open and when each was last active: in memory, told to the database now and then.
+
+Every PDU counts as activity, so a slow sender holds its study open; the database learns of it about once
+a second and never on the path of a C-STORE.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+
+
+@dataclass(slots=True)
+class OpenAssociation:
+    """One association; `recorded` once a row of it was committed."""
+
+    id: str
+    calling_ae: str
+    peer: str
+    opened_at: datetime
+    active_at: datetime
+    recorded: bool = False
+
+
+class AssociationLedger:
+    """The associations of one listener; safe to use from every thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[Association, OpenAssociation] = {}
+
+    def entry(self, association: Association) -> OpenAssociation:
+        """Return what is known of an accepted association."""
+        with self._lock:
+            if association not in self._open:
+                self._open[association] = _opened(association)
+            return self._open[association]
+
+    def open(self, event: Event) -> None:
+        """Note that an association was accepted (evt.EVT_ESTABLISHED)."""
+        self.entry(event.assoc)
+
+    def touch(self, event: Event) -> None:
+        """Note that a PDU came (evt.EVT_PDU_RECV)."""
+        entry = self._open.get(event.assoc)
+        if entry is not None:
+            entry.active_at = datetime.now(UTC)
+
+    def activity(self) -> Mapping[str, datetime]:
+        """Return id -> last activity of the associations that have a row."""
+        with self._lock:
+            return {each.id: each.active_at for each in self._open.values() if each.recorded}
+
+    def ended(self) -> Mapping[Association, OpenAssociation]:
+        """Return the associations whose threads are gone; they stay until `forget`."""
+        with self._lock:
+            return {each: entry for each, entry in self._open.items() if _is_over(each)}
+
+    def forget(self, association: Association) -> None:
+        """Drop an association that ended."""
+        with self._lock:
+            self._open.pop(association, None)
+
+
+def _opened(association: Association) -> OpenAssociation:
+    now = datetime.now(UTC)
+    return OpenAssociation(
+        id=uuid.uuid4().hex,
+        calling_ae=association.requestor.ae_title.strip(),
+        peer=association.requestor.address or "",
+        opened_at=now,
+        active_at=now,
+    )
+
+
+def _is_over(association: Association) -> bool:
+    return association.ident is not None and not association.is_alive() and not association.dul.is_alive()

@@ -1,0 +1,65 @@
+"""When a revision that is receiving images is complete. A C-STORE never says so: quiet time does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import Engine
+
+from cds_db.session import transaction
+from cds_db.studies import OpenRevision, close_revision, receiving
+from cds_plugin.config import Listener
+
+ACTOR = "sweep"
+
+
+class Closed(StrEnum):
+    """Why a revision is closed."""
+
+    QUIET = "quiet"
+    FORCED = "forced"
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingRule:
+    """The three times of `[listener]`."""
+
+    quiet: timedelta
+    idle: timedelta
+    force: timedelta
+
+    @classmethod
+    def of(cls, listener: Listener) -> ClosingRule:
+        """Return the rule that the settings ask for."""
+        return cls(
+            quiet=timedelta(seconds=listener.quiet_seconds),
+            idle=timedelta(seconds=listener.association_idle_seconds),
+            force=timedelta(seconds=listener.force_close_seconds),
+        )
+
+
+def why_closed(revision: OpenRevision, rule: ClosingRule, now: datetime) -> Closed | None:
+    """Return why the revision is complete at `now`, or None while it may still grow.
+
+    It is when no image came for the quiet time and no association that stored into it is both open and
+    active, or when it has been open for the longest time allowed.
+    """
+    if now - revision.opened_at >= rule.force:
+        return Closed.FORCED
+    if now - revision.last_received_at < rule.quiet:
+        return None
+    held = any(now - each.active_at < rule.idle for each in revision.associations)
+    return None if held else Closed.QUIET
+
+
+def close_due(engine: Engine, rule: ClosingRule, now: datetime) -> tuple[tuple[int, Closed], ...]:
+    """Close every complete revision in one transaction; return their analysis jobs and the reasons."""
+    with transaction(engine) as session:
+        reasons = {each.revision_id: why_closed(each, rule, now) for each in receiving(session)}
+        return tuple(
+            (close_revision(session, revision_id, now=now, actor=ACTOR), reason)
+            for revision_id, reason in reasons.items()
+            if reason is not None
+        )

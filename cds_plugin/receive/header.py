@@ -1,0 +1,179 @@
+"""The facts of a received file that decide about it, read without its pixels and within bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pynetdicom.dsutils import split_dataset
+
+from cds_plugin.receive.bounds import INFLATED_BYTES, MEBIBYTE
+from cds_plugin.receive.structure import (
+    DEFERRED_BYTES,
+    PIXEL_GROUP,
+    Encoding,
+    Unparsable,
+    check_structure,
+    encoding_of,
+)
+from cds_plugin.results.identity import is_own_object
+
+UID_CHARACTERS = 64
+"""PS3.5 section 9.1."""
+PATIENT_ID_CHARACTERS = 128
+"""What the database keeps; LO allows 64."""
+IDENTIFYING = frozenset(
+    (
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "PatientID",
+        "IssuerOfPatientID",
+    )
+)
+QUOTES = "\"'"
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
+
+PARSE_ERRORS = (
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom raises on bytes that are not what they should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the data set says of itself; UIDs as written, an absent one is the empty text."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    patient_id: str
+    issuer_of_patient_id: str
+    image_type: tuple[str, ...]
+    burned_in_annotation: str
+    made_here: bool
+
+
+def uid_problem(uid: str) -> str | None:
+    """Return "missing", "quoted" or "invalid" for what is no UID by PS3.5 section 9.1, else None."""
+    if not uid:
+        return "missing"
+    if any(quote in uid for quote in QUOTES):
+        return "quoted"
+    if len(uid) > UID_CHARACTERS or not _UID.fullmatch(uid):
+        return "invalid"
+    return None
+
+
+def read_received(path: Path, transfer_syntax_uid: str, inflated_bytes: int = INFLATED_BYTES) -> Header:
+    """Return the header of a file that the listener wrote.
+
+    Raises Unparsable where the bytes are no complete data set of that transfer syntax.
+    """
+    try:
+        _, offset = split_dataset(path)
+        if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+            with tempfile.TemporaryFile(dir=path.parent) as inflated:
+                _inflate(path, offset, inflated, inflated_bytes)
+                return _read(inflated, 0, encoding_of(ExplicitVRLittleEndian))
+        with path.open("rb") as file:
+            return _read(file, offset, encoding_of(transfer_syntax_uid))
+    except PARSE_ERRORS as error:
+        raise Unparsable(f"the header cannot be read ({type(error).__name__})") from error
+
+
+def _read(file: BinaryIO, offset: int, encoding: Encoding) -> Header:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(offset)
+    check_structure(file, end, encoding)
+    file.seek(offset)
+    header = read_dataset(
+        file,
+        encoding.implicit,
+        encoding.little_endian,
+        stop_when=lambda tag, _vr, _length: tag >= PIXEL_GROUP,
+        defer_size=DEFERRED_BYTES,
+    )
+    return _facts(header)
+
+
+def _inflate(path: Path, offset: int, target: BinaryIO, limit: int) -> None:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    with path.open("rb") as source:
+        source.seek(offset)
+        pending = source.read(MEBIBYTE)
+        while pending and not inflater.eof:
+            target.write(inflater.decompress(pending, MEBIBYTE))
+            if target.tell() > limit:
+                raise Unparsable("the deflated data set is too large")
+            pending = inflater.unconsumed_tail or source.read(MEBIBYTE)
+        target.write(inflater.flush())
+    if not inflater.eof:
+        raise Unparsable("the deflated data set is cut off")
+
+
+def _facts(header: Dataset) -> Header:
+    """Return the facts of a data set whose long values were left on disk."""
+    for element in [each for each in header.values() if _is_deferred(each)]:
+        if keyword_for_tag(element.tag) in IDENTIFYING:
+            raise Unparsable("an identifying value is too long")
+        del header[element.tag]
+    return Header(
+        sop_class_uid=_text(header, "SOPClassUID"),
+        sop_instance_uid=_text(header, "SOPInstanceUID"),
+        study_instance_uid=_text(header, "StudyInstanceUID"),
+        series_instance_uid=_text(header, "SeriesInstanceUID"),
+        patient_id=_bounded(_text(header, "PatientID")),
+        issuer_of_patient_id=_bounded(_text(header, "IssuerOfPatientID")),
+        image_type=tuple(_text(header, "ImageType").upper().split("\\")),
+        burned_in_annotation=_text(header, "BurnedInAnnotation").upper(),
+        made_here=is_own_object(header),
+    )
+
+
+def _is_deferred(element: DataElement | RawDataElement) -> bool:
+    return isinstance(element, RawDataElement) and element.value is None and element.length > DEFERRED_BYTES
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    value = header.get(keyword)
+    if value is None:
+        return ""
+    parts = value if isinstance(value, MultiValue) else [value]
+    return "\\".join(str(part) for part in parts).strip(" \0")
+
+
+def _bounded(identifier: str) -> str:
+    """Return text that any database stores; what is too long keeps its start and a digest of the whole."""
+    clean = identifier.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    if len(clean) <= PATIENT_ID_CHARACTERS:
+        return clean
+    digest = hashlib.sha256(clean.encode()).hexdigest()[:32]
+    return f"{clean[: PATIENT_ID_CHARACTERS - 33]}#{digest}"

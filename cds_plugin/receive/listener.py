@@ -1,0 +1,176 @@
+"""The DICOM listener: C-ECHO and C-STORE for every storage class and transfer syntax."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self, cast
+
+import pydicom
+import structlog
+from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from cds_db import processes, studies
+from cds_db.session import transaction
+from cds_plugin.config import Settings
+from cds_plugin.errors import Unavailable
+from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
+from cds_plugin.receive.bounds import DIMSE_SECONDS, PDU_BYTES, Bounds
+from cds_plugin.receive.spool import Spool
+from cds_plugin.receive.store import StoreHandler, turns
+from cds_plugin.receive.server import BoundedMessages, ListenerServer
+
+log = structlog.get_logger()
+
+PROCESS_NAME = "listener"
+FLUSH_SECONDS = 1.0
+"""How often activity and signs of life reach the database."""
+STOP_GRACE_SECONDS = 3.0
+"""An orderly stop lets associations end by themselves this long."""
+
+
+class DicomListener:
+    """A running listener; a context manager that starts on entering and stops in order on leaving."""
+
+    def __init__(self, settings: Settings, engine: Engine, bounds: Bounds | None = None) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._bounds = bounds or Bounds()
+        self._spool = Spool(settings.storage.directory)
+        self._ledger = AssociationLedger()
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._turn = turns(engine)
+        self._stopping = threading.Event()
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._spool.make_folders()
+        self._closing.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
+        tempfile.tempdir = str(self._closing.enter_context(self._spool.incoming_folder()))
+        self._allow_everything()
+        self._server = self._serve()
+        self._keeper = threading.Thread(target=self._keep, name="listener-keeper")
+        self._keeper.start()
+        log.info("listening", ae_title=self._settings.listener.ae_title, address=self._server.server_address)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._end_associations()
+        self._stopping.set()
+        self._keeper.join()
+        self._closing.close()
+
+    def _allow_everything(self) -> None:
+        """Set what the libraries keep for a whole process; pydicom's warnings would quote the header."""
+        _config.UNRESTRICTED_STORAGE_SERVICE = True
+        _config.STORE_RECV_CHUNKED_DATASET = True
+        _config.LOG_HANDLER_LEVEL = "none"
+        _config.VALIDATORS["UI"] = lambda _uid: (True, "")
+        pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+    def _serve(self) -> ListenerServer:
+        place = self._settings.listener
+        entity = self._entity()
+        handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_C_ECHO, lambda _event: 0x0000),
+            (evt.EVT_C_STORE, self._handler()),
+            (evt.EVT_ESTABLISHED, self._ledger.open),
+            (evt.EVT_PDU_RECV, self._ledger.touch),
+        ]
+        try:
+            server = entity.make_server(
+                (place.host, place.port),
+                evt_handlers=handlers,
+                server_class=ListenerServer,
+                bounds=self._bounds,
+                disk_is_full=lambda: self._spool.free_bytes() < self._bounds.free_bytes,
+            )
+        except OSError as error:
+            raise Unavailable(
+                "cannot_listen",
+                f"{place.host}:{place.port}: {error.strerror}",
+                "Free the address or change listener.host and listener.port.",
+            ) from error
+        threading.Thread(target=server.serve_forever, name="listener-accept", daemon=True).start()
+        return cast(ListenerServer, server)
+
+    def _entity(self) -> AE:
+        entity = AE(ae_title=self._settings.listener.ae_title)
+        entity.add_supported_context(Verification)
+        entity.require_called_aet = True
+        entity.maximum_associations = self._bounds.associations
+        entity.maximum_pdu_size = PDU_BYTES
+        entity.acse_timeout = self._bounds.acse_seconds
+        entity.dimse_timeout = DIMSE_SECONDS
+        entity.network_timeout = self._bounds.network_seconds
+        return entity
+
+    def _handler(self) -> StoreHandler:
+        return StoreHandler(
+            settings=self._settings,
+            engine=self._engine,
+            spool=self._spool,
+            ledger=self._ledger,
+            listener=self._name,
+            bounds=self._bounds,
+            turn=self._turn,
+        )
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(FLUSH_SECONDS):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Tell the database who is alive; what it did not take is told again next time."""
+        ended = self._ledger.ended()
+        try:
+            with self._turn, transaction(self._engine) as session:
+                processes.say_hello(
+                    session, PROCESS_NAME, socket.gethostname(), os.getpid(), datetime.now(UTC)
+                )
+                studies.touch_associations(session, self._ledger.activity())
+                for entry in ended.values():
+                    studies.close_association(session, entry.id)
+        except SQLAlchemyError as error:
+            log.error("database is away", problem=type(error).__name__)
+            return
+        for association, entry in ended.items():
+            self._clean_up_after(association, entry)
+
+    def _clean_up_after(self, association: Association, entry: OpenAssociation) -> None:
+        messages = association.dimse
+        unfinished = messages.unfinished() if isinstance(messages, BoundedMessages) else ()
+        for path in unfinished:
+            path.unlink(missing_ok=True)
+        self._ledger.forget(association)
+        log.info("association ended", association=entry.id, aborted=association.is_aborted)
+
+    def _end_associations(self) -> None:
+        """Wait for associations to end, then cut the rest: their senders were promised nothing yet."""
+        waiting = threading.Event()
+        for _ in range(int(STOP_GRACE_SECONDS * 10)):
+            if not self._server.active_associations:
+                return
+            waiting.wait(0.1)
+        for association in self._server.active_associations:
+            _cut(association)
+            association.join(STOP_GRACE_SECONDS)
+
+
+def _cut(association: Association) -> None:
+    wrapper = association.dul.socket
+    if wrapper is not None and wrapper.socket is not None:
+        wrapper.socket.shutdown(socket.SHUT_RDWR)

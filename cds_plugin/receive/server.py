@@ -1,0 +1,119 @@
+"""The accepting side of pynetdicom, bounded in what a stranger can make it hold.
+
+This leans on private parts of pynetdicom 3.0 (`RequestHandler._create_association`, the message that the
+DIMSE provider is filling); tests pin them. Where one of them is gone the checks of the C-STORE handler
+still hold.
+"""
+
+from __future__ import annotations
+
+import socketserver
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from cds_plugin.receive.bounds import BACKLOG, MESSAGE_BYTES, Bounds
+from cds_plugin.wire import quicken
+
+INVALID_PDU = "Evt19"
+"""The state machine answers this event with A-ABORT (PS3.8 table 9-10)."""
+
+
+class BoundedMessages(DIMSEServiceProvider):
+    """Stops writing a data set that is too large or that the disk cannot take, and still reads it to its end.
+
+    The peer then gets its answer (`refusal_of`), and the association goes on.
+    """
+
+    def __init__(self, association: Association, object_bytes: int, disk_is_full: Callable[[], bool]) -> None:
+        super().__init__(association)
+        self._object_bytes = object_bytes
+        self._disk_is_full = disk_is_full
+        self._received = 0
+        self._refused: dict[Path, str] = {}
+
+    def refusal_of(self, path: Path) -> str | None:
+        """Return why the data set meant for `path` was not kept, once; None where it was."""
+        return self._refused.pop(path, None)
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Count what arrives before pynetdicom writes it."""
+        if self.message is None:
+            self._received = 0
+        self._received += sum(len(data) for _, data in primitive.presentation_data_value_list)
+        if self._file is None and self._received > MESSAGE_BYTES:
+            self.dul.event_queue.put(INVALID_PDU)
+            return
+        self._drop_if_too_much(primitive)
+        super().receive_primitive(primitive)
+
+    def unfinished(self) -> tuple[Path, ...]:
+        """Return the files of data sets that arrived, whole or in part, and were never answered."""
+        queued = [getattr(message, "_dataset_path", None) for _, message in list(self.msg_queue.queue)]
+        partial = getattr(self.message, "_data_set_path", None)
+        return tuple(each for each in (*queued, partial) if isinstance(each, Path))
+
+    @property
+    def _file(self) -> Any:
+        return getattr(self.message, "_data_set_file", None)
+
+    def _drop_if_too_much(self, primitive: P_DATA) -> None:
+        file = self._file
+        if file is None:
+            return
+        path = Path(file.name)
+        if path not in self._refused:
+            reason = self._reason_to_drop()
+            if reason is None:
+                return
+            self._refused[path] = reason
+            file.seek(0)
+            file.truncate()
+        primitive.presentation_data_value_list = [
+            (context, data if data[0] & 1 else data[:1])
+            for context, data in primitive.presentation_data_value_list
+        ]
+
+    def _reason_to_drop(self) -> str | None:
+        if self._received > self._object_bytes:
+            return "object is larger than the limit"
+        if self._disk_is_full():
+            return "disk is below its watermark"
+        return None
+
+
+class ListenerServer(ThreadedAssociationServer):
+    """Accepts connections up to a bound and equips each association."""
+
+    request_queue_size = BACKLOG
+
+    def __init__(self, *args: Any, bounds: Bounds, disk_is_full: Callable[[], bool], **kwargs: Any) -> None:
+        self.bounds = bounds
+        self.disk_is_full = disk_is_full
+        super().__init__(*args, **{**kwargs, "request_handler": ListenerRequestHandler})
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Turn a connection away where there are too many; pynetdicom counts only associations."""
+        return len(self.active_associations) < self.bounds.connections
+
+    def shutdown(self) -> None:
+        """Stop accepting and close the listening socket; associations go on."""
+        socketserver.BaseServer.shutdown(self)
+        self.server_close()
+
+
+class ListenerRequestHandler(RequestHandler):
+    """Puts the quick socket and the bounded messages into each new association."""
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        server = self.server
+        if isinstance(server, ListenerServer):
+            quicken(association, server.bounds.pdu_seconds)
+            association.dimse = BoundedMessages(association, server.bounds.object_bytes, server.disk_is_full)
+        return association

@@ -1,0 +1,151 @@
+"""Walk a data set without reading its values: is it complete, and how much would parsing load?
+
+pydicom stops silently at the end of a truncated file, and would load a header of any size; this walk
+says no before pydicom is asked (PS3.5 section 7).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from cds_plugin.receive.bounds import MEBIBYTE
+
+ELEMENTS = 200_000
+"""Elements of one data set, those in sequences of undefined length included."""
+DEPTH = 24
+"""Nested sequences; reports nest deepest, and stay far below."""
+HEADER_BYTES = 32 * MEBIBYTE
+"""What parsing the header may load into memory."""
+DEFERRED_BYTES = 64 * 1024
+"""A longer value stays on disk when the header is read."""
+
+UNDEFINED = 0xFFFFFFFF
+ITEM = 0xFFFEE000
+ITEM_END = 0xFFFEE00D
+SEQUENCE_END = 0xFFFEE0DD
+PIXEL_GROUP = 0x7FE00000
+"""Pixel data, its float forms and what follows them."""
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+"""VRs with a 32 bit length in explicit VR (PS3.5 table 7.1-1)."""
+
+
+class Unparsable(Exception):
+    """The bytes are no complete data set; the text says why and holds nothing of the patient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How elements are written: the two facts of a transfer syntax that matter here."""
+
+    implicit: bool
+    little_endian: bool
+
+
+def encoding_of(transfer_syntax_uid: str) -> Encoding:
+    """Return the encoding of an (inflated) data set; all but two syntaxes are explicit little endian."""
+    return Encoding(
+        implicit=transfer_syntax_uid == ImplicitVRLittleEndian,
+        little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    tag: int
+    vr: bytes
+    length: int
+
+
+class _Walk:
+    """One pass over a file; `end` is its size."""
+
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self._file = file
+        self._end = end
+        self._elements = 0
+        self._header_bytes = 0
+        self._in_header = True
+
+    def data_set(self, encoding: Encoding, depth: int, closed_by: int | None) -> None:
+        """Pass the elements up to `closed_by`, or up to the end of the file where that is None."""
+        if depth > DEPTH:
+            raise Unparsable("sequences are nested too deeply")
+        while (element := self._next(encoding)) is not None:
+            if element.tag == closed_by:
+                return
+            self._check_tag(element, depth)
+            self._value(element, encoding, depth)
+        if closed_by is not None:
+            raise Unparsable("the file ends inside a sequence")
+
+    def _next(self, encoding: Encoding) -> _Element | None:
+        head = self._file.read(8)
+        if not head.strip(b"\0") and len(head) < 8:
+            return None
+        if len(head) < 8:
+            raise Unparsable("the file ends inside an element")
+        self._elements += 1
+        if self._elements > ELEMENTS:
+            raise Unparsable("too many elements")
+        return self._parse(head, encoding)
+
+    def _parse(self, head: bytes, encoding: Encoding) -> _Element:
+        order = "<" if encoding.little_endian else ">"
+        group, number = struct.unpack(order + "HH", head[:4])
+        tag = group << 16 | number
+        vr = head[4:6]
+        if encoding.implicit or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
+            return _Element(tag, b"", struct.unpack(order + "I", head[4:])[0])
+        if vr not in LONG_VRS:
+            return _Element(tag, vr, struct.unpack(order + "H", head[6:])[0])
+        long = self._file.read(4)
+        if len(long) < 4:
+            raise Unparsable("the file ends inside an element")
+        return _Element(tag, vr, struct.unpack(order + "I", long)[0])
+
+    def _check_tag(self, element: _Element, depth: int) -> None:
+        group = element.tag >> 16
+        if group < 0x0004 or group == 0xFFFE:
+            raise Unparsable(f"an element of group {group:04x} stands in the data set")
+        if depth == 0 and element.tag >= PIXEL_GROUP:
+            self._in_header = False
+
+    def _value(self, element: _Element, encoding: Encoding, depth: int) -> None:
+        if element.length != UNDEFINED:
+            self._skip(element.length, loaded=depth > 0 or element.length <= DEFERRED_BYTES)
+            return
+        inner = Encoding(implicit=True, little_endian=True) if element.vr == b"UN" else encoding
+        self._items(inner, depth + 1)
+
+    def _items(self, encoding: Encoding, depth: int) -> None:
+        while (item := self._next(encoding)) is not None:
+            if item.tag == SEQUENCE_END:
+                return
+            if item.tag != ITEM:
+                raise Unparsable("a sequence holds something other than items")
+            if item.length == UNDEFINED:
+                self.data_set(encoding, depth, ITEM_END)
+            else:
+                self._skip(item.length, loaded=True)
+        raise Unparsable("the file ends inside a sequence")
+
+    def _skip(self, length: int, *, loaded: bool) -> None:
+        position = self._file.tell() + length
+        if position > self._end:
+            raise Unparsable("the file ends inside an element")
+        if self._in_header and loaded:
+            self._header_bytes += length
+            if self._header_bytes > HEADER_BYTES:
+                raise Unparsable("the header is too large")
+        self._file.seek(position)
+
+
+def check_structure(file: BinaryIO, end: int, encoding: Encoding) -> None:
+    """Raise Unparsable unless whole elements fill `file` from its position up to `end` bytes."""
+    if file.tell() >= end:
+        raise Unparsable("the data set is empty")
+    _Walk(file, end).data_set(encoding, depth=0, closed_by=None)

@@ -1,0 +1,68 @@
+"""Sockets of pynetdicom made fast and bounded: no 40 ms per object, no PDU of any size, no endless wait.
+
+A peer with Nagle's algorithm sends its next small segment only once the last is acknowledged, and Linux
+delays that acknowledgement by 40 ms. Re-arming TCP_QUICKACK in pynetdicom's public hooks comes too late;
+it takes the receive itself. This leans on a private part of pynetdicom 3.0 (the socket of the DUL), pinned
+by a test; where it is gone the stock socket stays in its place, slower.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+import time
+
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
+
+PDU_BYTES_ACCEPTED = 1024 * 1024
+"""A longer PDU ends the connection before any memory is taken; an A-ASSOCIATE-RQ fits many times."""
+TCP_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+"""Linux only; the kernel clears it again, so it is set after every receive (tcp(7))."""
+
+
+class QuickSocket(AssociationSocket):
+    """Acknowledges what it receives at once, and gives up on what is too long or too slow."""
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Return `nr_bytes`, or fewer where the peer closed; OSError for what is too long or too slow.
+
+        The socket's timeout holds for each wait and for all of them together.
+        """
+        connection = self.socket
+        if connection is None:
+            return bytearray()
+        if nr_bytes > PDU_BYTES_ACCEPTED:
+            raise OSError(errno.EMSGSIZE, f"a PDU of {nr_bytes} bytes")
+        received = bytearray(nr_bytes)
+        filled = 0
+        deadline = time.monotonic() + (connection.gettimeout() or math.inf)
+        with memoryview(received) as view:
+            while filled < nr_bytes:
+                count = connection.recv_into(view[filled:])
+                if not count:
+                    break
+                filled += count
+                _acknowledge_at_once(connection)
+                if time.monotonic() > deadline:
+                    raise TimeoutError("a PDU came too slowly")
+        return received[:filled]
+
+
+def quicken(association: Association, pdu_seconds: float) -> None:
+    """Make the connected socket of an association quick, with `pdu_seconds` for each PDU and each send."""
+    wrapper = association.dul.socket
+    connection = wrapper.socket if wrapper is not None else None
+    if connection is None:
+        return
+    connection.settimeout(pdu_seconds)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _acknowledge_at_once(connection)
+    if type(wrapper) is AssociationSocket:
+        wrapper.__class__ = QuickSocket
+
+
+def _acknowledge_at_once(connection: socket.socket) -> None:
+    if TCP_QUICKACK is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, TCP_QUICKACK, 1)
