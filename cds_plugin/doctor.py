@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from cds_db.migrate import is_current
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cds_db.migrate import is_current
 from cds_db.session import open_engine
 from cds_plugin.broker import broker_url
 from cds_plugin.checks import answers_echo, broker_answers
@@ -56,9 +56,13 @@ def _database(settings: Settings) -> Finding:
             connection.execute(text("SELECT 1"))
         current = is_current(settings.database.url)
     except SQLAlchemyError as error:
-        return Finding("database", False, f"{shown}: {type(error).__name__}", "Start it or correct database.url.")
+        return Finding(
+            "database", False, f"{shown}: {type(error).__name__}", "Start it or correct database.url."
+        )
     action = "" if current else "Run: cds-plugin db upgrade"
-    return Finding("database", current, f"{shown}: schema {'current' if current else 'missing or old'}", action)
+    return Finding(
+        "database", current, f"{shown}: schema {'current' if current else 'missing or old'}", action
+    )
 
 
 def _broker(settings: Settings) -> Finding:
@@ -66,7 +70,9 @@ def _broker(settings: Settings) -> Finding:
     embedded = settings.broker.url == EMBEDDED_BROKER
     shown = broker_url(settings) if embedded else str(settings.redacted()["broker"]["url"])
     start = "Start it with: cds-plugin up" if embedded else "Start it or correct broker.url."
-    return Finding("broker", answers, f"{shown}: {'answers' if answers else 'no answer'}", "" if answers else start)
+    return Finding(
+        "broker", answers, f"{shown}: {'answers' if answers else 'no answer'}", "" if answers else start
+    )
 
 
 def _spool(directory: Path) -> Finding:
@@ -77,7 +83,9 @@ def _spool(directory: Path) -> Finding:
     free = shutil.disk_usage(directory).free
     detail = f"{directory}: {free / 1e9:.1f} GB free"
     if not os.access(directory, os.W_OK | os.X_OK):
-        return Finding("spool", False, f"{directory}: not writable", "Give this user the right to write there.")
+        return Finding(
+            "spool", False, f"{directory}: not writable", "Give this user the right to write there."
+        )
     enough = free >= FREE_BYTES_WANTED
     return Finding("spool", enough, detail, "" if enough else "Free some disk space.")
 
@@ -100,7 +108,9 @@ def _torch() -> Finding:
     if done.returncode == 0:
         return Finding("torch", True, f"{pair}: work together")
     last = (done.stderr.strip().splitlines() or ["killed"])[-1]
-    return Finding("torch", False, f"{pair}: {last}", "Install torch and torchvision of the same release and build.")
+    return Finding(
+        "torch", False, f"{pair}: {last}", "Install torch and torchvision of the same release and build."
+    )
 
 
 def _listener(settings: Settings) -> Finding:

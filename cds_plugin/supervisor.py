@@ -45,7 +45,10 @@ class Part:
     def start(self) -> None:
         """Start the child in a session of its own; it ends when this process dies."""
         self.process = subprocess.Popen(
-            list(self.command), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with(os.getpid())
+            list(self.command),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with(os.getpid()),
         )
         self.started = time.monotonic()
 
@@ -104,7 +107,10 @@ def command_line(name: str, config: str | None) -> list[str]:
 
 
 def wait_until(
-    checks: Mapping[str, Callable[[], bool]], supervisor: Supervisor, seconds: float, on_ready: Callable[[str], None]
+    checks: Mapping[str, Callable[[], bool]],
+    supervisor: Supervisor,
+    seconds: float,
+    on_ready: Callable[[str], None],
 ) -> list[str]:
     """Poll `checks` until each was true once; return the names that never were within `seconds`."""
     missing = dict(checks)

@@ -1,4 +1,4 @@
-"""Real peers for the tests: PostgreSQL, Redis, Orthanc, dcmtk, dciodvfy; and the folder of third-party pictures."""
+"""Real peers for the tests: PostgreSQL, Redis, Orthanc, dcmtk, dciodvfy; and third-party pictures."""
 
 from __future__ import annotations
 
@@ -102,9 +102,8 @@ def postgres_server() -> Iterator[str]:
         subprocess.run(initdb, check=True, capture_output=True, cwd=name)
         options = ["-h", LOOPBACK, "-p", str(port), "-k", str(folder), "-c", "max_connections=200"]
         with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [*as_user, str(binaries / "postgres"), "-D", str(data), *options], stdout=log, stderr=log, cwd=name
-            )
+            command = [*as_user, str(binaries / "postgres"), "-D", str(data), *options]
+            server = subprocess.Popen(command, stdout=log, stderr=log, cwd=name)
         try:
             url = f"cds@{LOOPBACK}:{port}"
             _wait_for_postgres(url)

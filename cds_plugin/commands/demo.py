@@ -21,8 +21,12 @@ class PacsChoice(StrEnum):
 
 def command(
     pacs: Annotated[PacsChoice, typer.Option(help="Who plays the PACS.")] = PacsChoice.STORE,
-    study: Annotated[Path | None, typer.Option(help="DICOM files, JPEG or PNG to send; drawn if left out.", exists=True)] = None,
-    directory: Annotated[Path, typer.Option(help="Where everything of the demonstration is kept.")] = Path("var/demo"),
+    study: Annotated[
+        Path | None, typer.Option(help="DICOM files, JPEG or PNG to send; drawn if left out.", exists=True)
+    ] = None,
+    directory: Annotated[Path, typer.Option(help="Where everything of the demonstration is kept.")] = Path(
+        "var/demo"
+    ),
 ) -> None:
     """Send a study through the whole path and show what comes back; exit 0 only if the PACS received it."""
     guarded(lambda: run_demo(pacs.value, study, directory))

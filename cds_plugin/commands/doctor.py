@@ -25,4 +25,6 @@ def _doctor(config: Path | None, as_json: bool) -> int:
 
 def _show(finding: Finding) -> None:
     mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
-    stdout.print(f"{mark} {finding.check}: {finding.detail} {finding.action}", highlight=False, soft_wrap=True)
+    stdout.print(
+        f"{mark} {finding.check}: {finding.detail} {finding.action}", highlight=False, soft_wrap=True
+    )

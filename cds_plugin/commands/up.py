@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO
 
 import structlog
-from sqlalchemy import Engine
-
 from cds_db.migrate import upgrade
 from cds_db.processes import alive
+from sqlalchemy import Engine
+
 from cds_db.session import open_engine, transaction
 from cds_plugin.checks import answers_echo, broker_answers
 from cds_plugin.config import EMBEDDED_BROKER, Settings, load_settings
@@ -114,6 +114,8 @@ def _only_one(directory: Path) -> IO[str]:
     except BlockingIOError as error:
         lock.close()
         raise Refused(
-            "already_running", f"another `up` uses {directory}", "Stop it, or choose another storage.directory."
+            "already_running",
+            f"another `up` uses {directory}",
+            "Stop it, or choose another storage.directory.",
         ) from error
     return lock

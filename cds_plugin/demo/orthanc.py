@@ -100,7 +100,9 @@ class Orthanc:
                 continue
             return
         self.stop()
-        raise Unavailable("orthanc_did_not_start", "Orthanc did not answer", f"Read {self.directory}/orthanc.log.")
+        raise Unavailable(
+            "orthanc_did_not_start", "Orthanc did not answer", f"Read {self.directory}/orthanc.log."
+        )
 
     def _configuration(self) -> dict[str, Any]:
         scripts = []

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from cds_plugin.deliver.sender import Sent, send_files
+from cds_plugin.deliver.sender import Answer, Peer, read_outgoing, send_files
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import LOOPBACK
 from cds_plugin.demo.store import DemoStore
@@ -49,9 +49,20 @@ class StorePacs(DemoStore):
     name = "a small store of our own"
 
     def route(self, files: Sequence[Path], plugin_ae: str, plugin_port: int) -> int:
-        sent: list[Sent] = []
-        send_files(files, host=LOOPBACK, port=plugin_port, called=plugin_ae, calling=self.ae_title, on_object=sent.append)
-        return sum(each.stored for each in sent)
+        stored = 0
+
+        def count(answer: Answer) -> bool:
+            nonlocal stored
+            stored += answer.stored
+            return True
+
+        send_files(
+            [read_outgoing(path) for path in files],
+            Peer(plugin_ae, LOOPBACK, plugin_port),
+            self.ae_title,
+            count,
+        )
+        return stored
 
     def received(self) -> list[tuple[str, Dataset]]:
         return [(str(path), header) for path, header in self.headers()]
@@ -84,13 +95,15 @@ class OrthancPacs:
         stored = [self.server.post("/instances", path.read_bytes())["ID"] for path in files]
         answer = self.server.post(f"/modalities/{PLUGIN_NAME}/store", stored)
         if answer.get("FailedInstancesCount"):
-            raise Unavailable("routing_failed", f"Orthanc could not send to {plugin_ae}:{plugin_port}", "Read its log.")
+            raise Unavailable(
+                "routing_failed", f"Orthanc could not send to {plugin_ae}:{plugin_port}", "Read its log."
+            )
         return int(answer["InstancesCount"])
 
     def received(self) -> list[tuple[str, Dataset]]:
-        return [(f"/instances/{name}", self.fetch(f"/instances/{name}")) for name in self.server.get("/instances")]
+        return [
+            (f"/instances/{name}", self.fetch(f"/instances/{name}")) for name in self.server.get("/instances")
+        ]
 
     def fetch(self, where: str) -> Dataset:
         return dcmread(BytesIO(self.server.request("GET", f"{where}/file")))
-
-

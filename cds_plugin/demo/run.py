@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cds_db.studies import StudyStatus, status
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
 from cds_db.session import open_engine, transaction
-from cds_db.studies import StudyStatus, status
 from cds_plugin.config import load_settings
 from cds_plugin.console import Exit, stderr
 from cds_plugin.demo.pacs import OrthancPacs, Pacs, StorePacs
@@ -86,7 +86,8 @@ def _write_config(place: Place, pacs_ae: str) -> None:
     place.config.write_text(
         f'[listener]\nae_title = "{PLUGIN_AE}"\nhost = "{LOOPBACK}"\nport = {place.plugin_port}\n'
         "quiet_seconds = 1.0\n\n"
-        f'[[destinations]]\nname = "pacs"\nae_title = "{pacs_ae}"\nhost = "{LOOPBACK}"\nport = {place.pacs_port}\n\n'
+        f'[[destinations]]\nname = "pacs"\nae_title = "{pacs_ae}"\n'
+        f'host = "{LOOPBACK}"\nport = {place.pacs_port}\n\n'
         '[[rules]]\ncalling_ae = "*"\nresults_to = ["pacs"]\n'
     )
 
@@ -144,11 +145,18 @@ def _results(pacs: Pacs, states: list[StudyStatus]) -> dict[str, tuple[str, Data
 
 def _all_there(states: list[StudyStatus], received: dict[str, tuple[str, Dataset]]) -> bool:
     expected = {result.sop_instance_uid for state in states for result in state.results}
-    return bool(expected) and all(state.stage == "complete" for state in states) and expected <= received.keys()
+    return (
+        bool(expected) and all(state.stage == "complete" for state in states) and expected <= received.keys()
+    )
 
 
 def _progress() -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+    )
     return Progress(*columns, TimeElapsedColumn(), console=stderr)
 
 
@@ -157,5 +165,3 @@ def _spinner(text: str) -> Iterator[None]:
     with Progress(SpinnerColumn(), TextColumn(text), TimeElapsedColumn(), console=stderr) as progress:
         progress.add_task(text, total=None)
         yield
-
-

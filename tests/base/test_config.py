@@ -23,7 +23,11 @@ def settings_of(folder: Path, text: str, **environment: str) -> Settings:
 
 def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "")
-    assert (settings.listener.ae_title, settings.listener.host, settings.listener.port) == ("CDS", "127.0.0.1", 11112)
+    assert (settings.listener.ae_title, settings.listener.host, settings.listener.port) == (
+        "CDS",
+        "127.0.0.1",
+        11112,
+    )
     assert settings.listener.quiet_seconds == 5.0
     assert settings.storage.directory == tmp_path / "var"
     assert settings.database.url == f"sqlite:///{tmp_path}/var/cds.db"
@@ -31,7 +35,9 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert [each.name for each in destinations_for(settings, "ANYBODY")] == ["pacs"]
 
 
-def test_relative_paths_are_relative_to_the_file_not_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_are_relative_to_the_file_not_to_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     file = written(tmp_path, '[storage]\ndirectory = "data"\n[bundles]\ndirectory = "models"')

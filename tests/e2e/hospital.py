@@ -35,13 +35,17 @@ class Plugin:
     def __enter__(self) -> Plugin:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config.write_text(
-            f'[listener]\nport = {self.port}\nquiet_seconds = 1.0\n'
+            f"[listener]\nport = {self.port}\nquiet_seconds = 1.0\n"
             f'[[destinations]]\nname = "pacs"\nae_title = "{self.pacs_ae}"\nhost = "{LOOPBACK}"\n'
             f'port = {self.pacs_port}\n[[rules]]\ncalling_ae = "*"\nresults_to = ["pacs"]\n'
         )
         with (self.directory / "log").open("a") as log:
             self.process = subprocess.Popen(
-                self._command("up", "--json"), stdout=subprocess.PIPE, stderr=log, text=True, env=self._environment
+                self._command("up", "--json"),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self._environment,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -98,5 +102,13 @@ class Plugin:
     def _command(self, name: str, *arguments: str) -> list[str]:
         head, rest = (name, arguments)
         sub = [rest[0]] if name in ("audit", "db") else []
-        return [sys.executable, "-m", "cds_plugin", head, *sub, "--config", str(self.config), *rest[len(sub) :]]
-
+        return [
+            sys.executable,
+            "-m",
+            "cds_plugin",
+            head,
+            *sub,
+            "--config",
+            str(self.config),
+            *rest[len(sub) :],
+        ]

@@ -16,7 +16,9 @@ DEMO_SECONDS = 280
 
 def demonstration(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cds_plugin", "demo", "--directory", str(directory), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=DEMO_SECONDS, check=False, cwd=directory)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=DEMO_SECONDS, check=False, cwd=directory
+    )
 
 
 def test_drawn_pictures_go_through_the_whole_path(tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ def test_a_killed_worker_s_study_is_finished_once(
         assert (state["revision"], state["instances"]) == (1, len(files))
         reports = [result["source"] for result in state["results"] if result["kind"] == "sr"]
         assert len(reports) == len(set(reports)) == len(files)
-        delivered = [entry["sop_instance_uid"] for entry in plugin.audit("--study", study, "--event", "object-delivered")]
+        delivered = [
+            entry["sop_instance_uid"]
+            for entry in plugin.audit("--study", study, "--event", "object-delivered")
+        ]
         assert sorted(delivered) == sorted(result["sop_instance_uid"] for result in state["results"])
         assert len(store.headers()) == len(state["results"])
         assert plugin.run("audit", "verify").returncode == 0
@@ -98,7 +101,9 @@ def test_the_path_on_postgresql_and_redis(
         assert plugin.run("audit", "verify").returncode == 0
 
 
-def test_a_dead_part_is_restarted_and_stopping_leaves_nothing_behind(tmp_path: Path, store: DemoStore) -> None:
+def test_a_dead_part_is_restarted_and_stopping_leaves_nothing_behind(
+    tmp_path: Path, store: DemoStore
+) -> None:
     with Plugin(tmp_path / "plugin", store.ae_title, store.port) as plugin:
         assert plugin.process is not None
         family = psutil.Process(plugin.process.pid)

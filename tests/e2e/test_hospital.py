@@ -13,8 +13,8 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 import pytest
-from hospital import Plugin
 from dicomweb_client.api import DICOMwebClient
+from hospital import Plugin
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -86,8 +86,8 @@ def test_a_study_comes_back_as_segmentations_and_reports(
         assert dciodvfy(path) == []
 
     found = dcmtk(
-        "findscu", "-S", "-k", "QueryRetrieveLevel=SERIES", "-k", f"StudyInstanceUID={study}", "-k", "Modality",
-        "-aec", "ORTHANC", LOOPBACK, pacs.dicom_port,
+        "findscu", "-S", "-aec", "ORTHANC", LOOPBACK, pacs.dicom_port,
+        "-k", "QueryRetrieveLevel=SERIES", "-k", f"StudyInstanceUID={study}", "-k", "Modality",
     )  # fmt: skip
     assert found.returncode == 0
     assert all(modality in found.stdout + found.stderr for modality in ("SEG", "SR"))
@@ -120,7 +120,10 @@ def test_what_the_pacs_gives_back_is_what_the_model_answered(
 def mask_of(segmentation: Any, number: int) -> np.ndarray:
     source = segmentation.get_source_image_uids()[0][2]
     return segmentation.get_pixels_by_source_instance(
-        [source], segment_numbers=[number], ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+        [source],
+        segment_numbers=[number],
+        ignore_spatial_locations=True,
+        assert_missing_frames_are_empty=True,
     )[0, ..., 0]
 
 
