@@ -1,4 +1,4 @@
-"""A bundle's configuration is code: nothing of it is read before the digest of the whole folder was checked."""
+"""A bundle's configuration is code: nothing of it is read before the digest of its folder was checked."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def test_a_bundle_that_nobody_pinned_is_refused(bundles: Path) -> None:
     assert caught.value.code == "bundle_digest"
 
 
-@pytest.mark.parametrize(("content", "code"), [(None, "bundle_missing"), ("{", "bundle_manifest"), ("{}", "bundle_manifest")])
+@pytest.mark.parametrize(
+    ("content", "code"), [(None, "bundle_missing"), ("{", "bundle_manifest"), ("{}", "bundle_manifest")]
+)
 def test_a_missing_or_unreadable_manifest_is_refused(bundles: Path, content: str | None, code: str) -> None:
     manifest = bundles / MANIFEST_NAME
     manifest.unlink()
@@ -159,7 +161,8 @@ def test_a_base_install_says_what_to_install() -> None:
 
 @pytest.mark.parametrize("name", ["worker", "analyze", "evaluate"])
 def test_commands_are_imported_without_any_model_library(name: str) -> None:
-    program = f"import sys, cds_worker.commands.{name}; print(sorted({{'torch', 'monai', 'torchvision'}} & set(sys.modules)))"
+    libraries = "{'torch', 'monai', 'torchvision'}"
+    program = f"import sys, cds_worker.commands.{name}; print(sorted({libraries} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -1,8 +1,8 @@
 """The wheel, installed into an environment of its own outside the checkout, analyses a phantom.
 
-The environment gets this distribution from the wheel alone. Third-party libraries are too large to install again
-(torch: 5 GB), so a .pth file adds the folder in which the tests found them; a .pth file of that folder is not
-read, so an editable install that lies there stays out of reach.
+The environment gets this distribution from the wheel alone. Third-party libraries are too large to install
+again (torch: 5 GB), so a .pth file adds the folder in which the tests found them; a .pth file of that folder is
+not read, so an editable install that lies there stays out of reach.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cds_plugin.phantom import draw_phantom
 from PIL import Image
 
 from cds_bundles.digest import BUNDLE_NAMES
-from cds_plugin.phantom import draw_phantom
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,9 @@ class Installed:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment, far from the checkout."""
-        variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "CDS_"))}
+        variables = {
+            key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "CDS_"))
+        }
         return subprocess.run(
             [str(self.folder / "bin" / command[0]), *command[1:]],
             capture_output=True,
@@ -90,7 +92,13 @@ def test_the_wheel_holds_our_packages_and_nothing_else(installed: Installed) -> 
     with zipfile.ZipFile(installed.wheel) as archive:
         files = {each.filename: each.file_size for each in archive.infolist()}
     top = {name.split("/")[0] for name in files}
-    assert top == {"cds_plugin", "cds_db", "cds_worker", "cds_bundles", next(t for t in top if "dist-info" in t)}
+    assert top == {
+        "cds_plugin",
+        "cds_db",
+        "cds_worker",
+        "cds_bundles",
+        next(t for t in top if "dist-info" in t),
+    }
     weights = {name: size for name, size in files.items() if name.endswith(".safetensors")}
     assert {name.split("/")[1] for name in weights} == set(BUNDLE_NAMES)
     assert max(weights.values()) <= MAX_WEIGHTS_BYTES
@@ -98,7 +106,9 @@ def test_the_wheel_holds_our_packages_and_nothing_else(installed: Installed) -> 
 
 
 def test_every_room_is_imported_from_the_wheel(installed: Installed) -> None:
-    program = "import cds_plugin, cds_db, cds_worker, cds_bundles as b; print(cds_plugin.__file__, b.__file__)"
+    program = (
+        "import cds_plugin, cds_db, cds_worker, cds_bundles as b; print(cds_plugin.__file__, b.__file__)"
+    )
     done = installed.run("python", "-c", program)
     assert done.returncode == 0, done.stderr
     assert all(path.startswith(str(installed.folder)) for path in done.stdout.split())

@@ -23,7 +23,15 @@ from cds_plugin.study import BundleIdentity, Bundles, Sha256
 from cds_worker.stack import Stack
 
 PREDICTOR_KEY = "predictor"
-_INSTANTIATION_ERRORS = (RuntimeError, OSError, ValueError, TypeError, LookupError, ImportError, AttributeError)
+_INSTANTIATION_ERRORS = (
+    RuntimeError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ImportError,
+    AttributeError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +53,7 @@ class CheckedBundles:
     @property
     def identities(self) -> Bundles:
         """Return who they are, as results and audit name them."""
-        return Bundles(
-            self.quality_gate.identity, self.segmentation.identity, self.classification.identity
-        )
+        return Bundles(self.quality_gate.identity, self.segmentation.identity, self.classification.identity)
 
 
 def check_bundles(directory: str) -> CheckedBundles:

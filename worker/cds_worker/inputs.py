@@ -1,7 +1,8 @@
-"""What `analyze` was pointed at: files in a fixed order, told apart by content, and names for what comes out."""
+"""What `analyze` was pointed at: files in a fixed order, told by content, and names for what comes out."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,7 +24,10 @@ class InputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One file: `given` is the path as the caller wrote it, continued below a folder."""
+    r"""One file, under the path that the caller wrote, continued below a folder.
+
+    Bytes of a name that are no UTF-8 appear in `given` as \\xNN.
+    """
 
     given: str
     path: Path
@@ -37,26 +41,30 @@ def kind_of(path: Path) -> InputKind:
     return InputKind.PICTURE if is_picture else InputKind.DICOM
 
 
-def list_inputs(paths: Iterable[Path], out: Path) -> Iterator[Input]:
-    """Yield every file of `paths`, folders recursed and sorted; hidden files and those below `out` are left out.
+def list_inputs(paths: Iterable[str], out: Path) -> Iterator[Input]:
+    """Yield every file of `paths`, folders recursed and sorted.
 
-    A path that does not exist is yielded too, for the reader to refuse by name.
+    Hidden files and a folder `out` inside another are left out. A path that does not exist is yielded too,
+    for the reader to refuse by name.
     """
     for given in paths:
-        if not given.is_dir():
-            yield Input(str(given), given)
+        root = Path(given)
+        if not root.is_dir():
+            yield Input(_printable(given), root)
             continue
-        for path in sorted(given.rglob("*")):
-            if path.is_file() and not _is_hidden(path.relative_to(given)) and not _is_below(path, out):
-                yield Input(str(path), path)
+        spared = out.resolve() if out.resolve() != root.resolve() else None
+        for path in sorted(root.rglob("*")):
+            below = path.relative_to(root)
+            if path.is_file() and not _is_hidden(below) and spared not in path.resolve().parents:
+                yield Input(_printable(os.path.join(given, below)), path)
+
+
+def _printable(path: str) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Result objects on disk: written whole, synced, then named by their own content, so that nothing is overwritten.
+"""Result objects on disk: written whole, synced, named by their own content, so that nothing is overwritten.
 
 A worker that lost its lease without noticing may finish late and write other bytes for the same object; under
 a name of their own they can't replace those that the database vouches for.
@@ -10,10 +10,7 @@ import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-
-from pydicom import Dataset
 
 from cds_plugin.errors import Unavailable
 from cds_plugin.study import Sha256
@@ -30,16 +27,8 @@ class KeptFile:
     size_bytes: int
 
 
-def encode(dataset: Dataset) -> bytes:
-    """Return `dataset` as a DICOM file with preamble and file meta information (PS3.10 section 7)."""
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def keep(storage: Path, dataset: Dataset) -> KeptFile:
-    """Write `dataset` below `storage`/results durably; raises Unavailable where the disk does not take it."""
-    content = encode(dataset)
+def keep(storage: Path, content: bytes) -> KeptFile:
+    """Write an object's bytes below `storage`/results durably; raises Unavailable where the disk fails."""
     sha256 = Sha256(hashlib.sha256(content).hexdigest())
     relative = Path(RESULTS_FOLDER, sha256[:2], f"{sha256}.dcm")
     try:

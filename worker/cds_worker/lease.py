@@ -1,4 +1,4 @@
-"""A job's lease: renewed by a thread while the work lasts, and the fence that every write of the work passes."""
+"""A job's lease: renewed by a thread while the work lasts, and the fence that every write passes."""
 
 from __future__ import annotations
 

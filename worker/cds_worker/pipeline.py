@@ -14,7 +14,7 @@ from pydicom import Dataset
 from cds_plugin.config import Settings
 from cds_plugin.errors import CdsError
 from cds_plugin.photograph import Photograph
-from cds_plugin.results import BuiltResult, build_results
+from cds_plugin.results.build import BuiltResult, build_results
 from cds_plugin.study import Analysis, Bundles, Lesion, Quality, Rgb, Verdict
 from cds_worker.bundle import check_bundles, load_predictor
 from cds_worker.classification import ClassificationPredictor, classify

@@ -44,7 +44,7 @@ class FoundLesion:
 
 
 def find_lesions(predictor: SegmentationPredictor, rgb: Rgb) -> tuple[FoundLesion, ...]:
-    """Return the lesions of `rgb` in the order that numbers them: falling score, then top to bottom, left to right.
+    """Return the lesions of `rgb` in the order that numbers them: falling score, then from top left.
 
     Lesion 1 is therefore the one that the detector is surest of.
     """

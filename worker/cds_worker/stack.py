@@ -1,4 +1,4 @@
-"""torch, torchvision and MONAI, imported in one place: late, so that `--help` stays fast, and checked as a pair.
+"""torch, torchvision and MONAI, imported in one place: late, so that `--help` stays fast, and as a pair.
 
 A CPU wheel of torch beside a CUDA wheel of torchvision dies while importing; here that is a `Refused` which
 names both versions. Every other module of this room works on arrays and callables alone.
@@ -29,7 +29,7 @@ class Stack:
 
 
 def import_stack() -> Stack:
-    """Return the imported libraries without touching CUDA; raises Refused naming what is missing or mismatched.
+    """Return the imported libraries, CUDA untouched; raises Refused naming what is missing or mismatched.
 
     The variable makes `torch.cuda.is_available` ask NVML: a process that initialised CUDA must not fork.
     """
@@ -58,8 +58,8 @@ def _installed(package: str) -> str:
 def devices(stack: Stack, wanted: str) -> tuple[str, ...]:
     """Return one device name per worker process for the setting `worker.device`.
 
-    "auto" is every GPU, else the CPU. Raises Refused for a GPU that is not here. Counting goes through NVML and
-    does not initialise CUDA.
+    "auto" is every GPU, else the CPU. Raises Refused for a GPU that is not here. Counting goes through NVML
+    and does not initialise CUDA.
     """
     count = int(stack.torch.cuda.device_count())
     if wanted == AUTOMATIC:

@@ -20,13 +20,21 @@ from cds_worker.stack import devices, import_stack
 TaskOption = Annotated[TaskName, typer.Option("--task", help="What to measure.")]
 IndexOption = Annotated[
     Path,
-    typer.Option("--index", help="CSV file: path, dx, lesion_id, mask_path; paths relative to it.", dir_okay=False),
+    typer.Option(
+        "--index", help="CSV file: path, dx, lesion_id, mask_path; paths relative to it.", dir_okay=False
+    ),
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder for metrics.json and pictures.csv.", file_okay=False)]
+OutOption = Annotated[
+    Path, typer.Option("--out", help="Folder for metrics.json and pictures.csv.", file_okay=False)
+]
 
 
 def command(
-    task: TaskOption, index: IndexOption, out: OutOption, json: JsonOption = False, config: ConfigOption = None
+    task: TaskOption,
+    index: IndexOption,
+    out: OutOption,
+    json: JsonOption = False,
+    config: ConfigOption = None,
 ) -> None:
     """Measure the shipped pipeline on a labelled index, with 95 % intervals over lesions."""
     guarded(lambda: _evaluate(task, index, out, json, config))
@@ -53,10 +61,14 @@ def _evaluate(task: TaskName, index: Path, out: Path, as_json: bool, config: Pat
 
 
 def _show(metrics: dict[str, Any], out: Path) -> None:
-    table = Table("figure", "value", "95 % interval", "n", "lesions", title=f"{metrics['task']}: {metrics['notice']}")
+    table = Table(
+        "figure", "value", "95 % interval", "n", "lesions", title=f"{metrics['task']}: {metrics['notice']}"
+    )
     for name, figure in metrics["figures"].items():
         low, high = figure["interval_95"]
-        table.add_row(name, str(figure["value"]), f"{low} to {high}", str(figure["n"]), str(figure["lesions"]))
+        table.add_row(
+            name, str(figure["value"]), f"{low} to {high}", str(figure["n"]), str(figure["lesions"])
+        )
     stdout.print(table)
     stdout.print(f"{metrics['policy']} Details: {out / METRICS_NAME}, {out / PICTURES_NAME}", highlight=False)
     for each in metrics["refused"]:

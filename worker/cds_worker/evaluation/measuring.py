@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cds_plugin.decoder import Decoder
+from cds_plugin.dicomize import Dicomizer
 from cds_plugin.errors import CdsError, Refused
 from cds_plugin.study import Analysis
 from cds_worker.evaluation.cases import Case, read_cases
 from cds_worker.evaluation.tasks import TASKS, Row, Task, TaskName
-from cds_worker.pictures import photograph_of
+from cds_worker.inputs import InputKind, kind_of
 from cds_worker.pipeline import Pipeline
 
 METRICS_NAME = "metrics.json"
@@ -41,13 +43,17 @@ class Measurement:
         labelled = [each for each in cases if task.takes(each)]
         rows, refused = self._rows(task, labelled)
         if not rows:
-            raise Refused("nothing_to_measure", f"{index} holds no readable picture for {name}.", "Label pictures.")
+            raise Refused(
+                "nothing_to_measure", f"{index} holds no readable picture for {name}.", "Label pictures."
+            )
         metrics = {
             "task": name.value,
             "index": str(index.resolve()),
             "notice": NOTICE,
             "policy": task.policy,
-            "bundles": {each.name: {"version": each.version, "sha256": each.sha256} for each in self.pipeline.bundles},
+            "bundles": {
+                each.name: {"version": each.version, "sha256": each.sha256} for each in self.pipeline.bundles
+            },
             "counts": {
                 "rows": len(cases),
                 "without_label": len(cases) - len(labelled),
@@ -56,7 +62,7 @@ class Measurement:
                 "verdicts": dict(Counter(str(row["verdict"]) for row in rows)),
             },
             "refused": refused,
-            "figures": {key: each.as_json() for key, each in task.figures(rows).items()},
+            "figures": task.figures(rows),
         }
         _write(out, metrics, rows)
         return metrics
@@ -73,12 +79,26 @@ class Measurement:
         return rows, refused
 
     def _analyse(self, case: Case) -> Analysis:
-        return self.pipeline.analyse(photograph_of(case.path, self.decoder, self.max_pixels))
+        """Analyse a picture on the way that `analyze` takes: a JPEG or PNG becomes DICOM first."""
+        with TemporaryDirectory() as folder:
+            source = case.path
+            if _kind(source) is InputKind.PICTURE:
+                source = Dicomizer(Path(folder), self.decoder, max_pixels=self.max_pixels).add(source)
+            return self.pipeline.analyse(self.decoder.decode(source, self.max_pixels))
+
+
+def _kind(path: Path) -> InputKind:
+    try:
+        return kind_of(path)
+    except OSError as error:
+        raise Refused("unreadable_file", f"{error.strerror}.", "Correct the column path.") from error
 
 
 def _write(out: Path, metrics: dict[str, Any], rows: Sequence[Row]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / METRICS_NAME).write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / METRICS_NAME).write_text(
+        json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     with (out / PICTURES_NAME).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()

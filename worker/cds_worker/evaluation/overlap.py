@@ -35,7 +35,8 @@ def dice(first: Mask, second: Mask) -> float:
 def matches(found: Sequence[Mask], truth: Sequence[Mask]) -> int:
     """Return how many lesions of `truth` have a find of their own with IoU above 0.5, best overlaps first."""
     pairs = sorted(
-        ((iou(one, other), i, j) for i, one in enumerate(found) for j, other in enumerate(truth)), reverse=True
+        ((iou(one, other), i, j) for i, one in enumerate(found) for j, other in enumerate(truth)),
+        reverse=True,
     )
     used_found: set[int] = set()
     used_truth: set[int] = set()

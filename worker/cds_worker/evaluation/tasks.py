@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cds_bundles.classes import CLASSES
 from cds_plugin.errors import Refused
 from cds_plugin.study import MALIGNANT_OR_PREMALIGNANT, Analysis, Lesion, LesionClass
 from cds_worker.evaluation.cases import Case
 from cds_worker.evaluation.figures import (
-    Figure,
-    Statistic,
+    Measure,
     area_under_roc,
-    balanced_accuracy,
-    bootstrapped,
     mean,
+    mean_sensitivity,
+    measured,
     ratio,
+    sensitivity,
 )
 from cds_worker.evaluation.overlap import dice, iou, matches, union_of
 
@@ -53,13 +54,13 @@ class Task(ABC):
         """Return what the per-picture table keeps."""
 
     @abstractmethod
-    def statistics(self, rows: Sequence[Row]) -> dict[str, Statistic]:
-        """Return the figures by name, as functions of row weights."""
+    def measures(self, rows: Sequence[Row]) -> dict[str, Measure]:
+        """Return the figures by name, as functions of the rows drawn."""
 
-    def figures(self, rows: Sequence[Row]) -> dict[str, Figure]:
+    def figures(self, rows: Sequence[Row]) -> dict[str, dict[str, object]]:
         """Return every figure with its interval over lesions."""
         lesion_ids = [str(row["lesion_id"]) for row in rows]
-        return {name: bootstrapped(each, lesion_ids) for name, each in self.statistics(rows).items()}
+        return {name: measured(each, lesion_ids) for name, each in self.measures(rows).items()}
 
 
 def common_row(case: Case, analysis: Analysis) -> Row:
@@ -77,13 +78,13 @@ class Classification(Task):
     """Is the finding the diagnosis?"""
 
     policy = (
-        "The finding of a picture is that of its largest lesion. A picture that is non-diagnostic, or in which "
-        'nothing is found, counts as answered "none": wrong, with malignancy 0.'
+        "The finding of a picture is that of its largest lesion. A picture that is non-diagnostic, or in "
+        'which nothing is found, counts as answered "none": wrong, with malignancy 0.'
     )
 
     def takes(self, case: Case) -> bool:
         """Return whether the diagnosis is one of the seven classes."""
-        return case.dx in LesionClass
+        return case.dx in CLASSES
 
     def row(self, case: Case, analysis: Analysis) -> Row:
         """Return the largest lesion's finding, malignancy and probabilities."""
@@ -95,22 +96,17 @@ class Classification(Task):
             **_probabilities(largest),
         }
 
-    def statistics(self, rows: Sequence[Row]) -> dict[str, Statistic]:
+    def measures(self, rows: Sequence[Row]) -> dict[str, Measure]:
         """Return balanced accuracy, accuracy, malignancy AUC and each class's sensitivity."""
         truth = [str(row["dx"]) for row in rows]
         answer = [str(row["finding"]) for row in rows]
-        right = [float(one == other) for one, other in zip(truth, answer, strict=True)]
         malignant = [one in MALIGNANT_OR_PREMALIGNANT for one in truth]
-        named: dict[str, Statistic] = {
-            "balanced_accuracy": balanced_accuracy(truth, answer),
-            "accuracy": mean(right),
+        return {
+            "balanced_accuracy": mean_sensitivity(truth, answer),
+            "accuracy": mean([float(one == other) for one, other in zip(truth, answer, strict=True)]),
             "malignancy_auc": area_under_roc(malignant, _numbers(rows, "malignancy")),
+            **{f"sensitivity_{each}": sensitivity(truth, answer, each) for each in sorted(set(truth))},
         }
-        for each in sorted(set(truth)):
-            of_class = [float(one == each) for one in truth]
-            hits = [one * hit for one, hit in zip(of_class, right, strict=True)]
-            named[f"sensitivity_{each}"] = ratio(hits, of_class)
-        return named
 
 
 class Segmentation(Task):
@@ -132,7 +128,7 @@ class Segmentation(Task):
         found = union_of(analysis.lesions, analysis.rows, analysis.columns)
         return {**common_row(case, analysis), "iou": iou(found, truth), "dice": dice(found, truth)}
 
-    def statistics(self, rows: Sequence[Row]) -> dict[str, Statistic]:
+    def measures(self, rows: Sequence[Row]) -> dict[str, Measure]:
         """Return the means of both."""
         return {"mean_iou": mean(_numbers(rows, "iou")), "mean_dice": mean(_numbers(rows, "dice"))}
 
@@ -158,7 +154,7 @@ class Instances(Task):
             "count_right": float(len(found) == len(truth)),
         }
 
-    def statistics(self, rows: Sequence[Row]) -> dict[str, Statistic]:
+    def measures(self, rows: Sequence[Row]) -> dict[str, Measure]:
         """Return the share of pictures with the right count, and recall and precision at IoU 0.5."""
         matched = _numbers(rows, "matched")
         return {
@@ -183,10 +179,13 @@ class QualityTask(Task):
         psnr = float("nan") if quality.psnr_db is None else quality.psnr_db
         return {**common_row(case, analysis), "psnr_db": psnr, "reasons": "; ".join(quality.reasons)}
 
-    def statistics(self, rows: Sequence[Row]) -> dict[str, Statistic]:
+    def measures(self, rows: Sequence[Row]) -> dict[str, Measure]:
         """Return the share of each verdict and the mean PSNR."""
         verdicts = Counter(str(row["verdict"]) for row in rows)
-        shares = {f"share_{each}": mean([float(row["verdict"] == each) for row in rows]) for each in sorted(verdicts)}
+        shares = {
+            f"share_{each}": mean([float(row["verdict"] == each) for row in rows])
+            for each in sorted(verdicts)
+        }
         return {**shares, "mean_psnr_db": mean(_numbers(rows, "psnr_db"))}
 
 
@@ -212,7 +211,9 @@ def _label_picture(case: Case, analysis: Analysis) -> NDArray[np.uint8]:
         raise Refused("no_mask", f"{case.path} has no mask.", "Fill the column mask_path.")
     try:
         with Image.open(case.mask_path) as picture:
-            labels = np.asarray(picture.convert("L") if picture.mode not in ("L", "P", "I", "I;16") else picture)
+            labels = np.asarray(
+                picture.convert("L") if picture.mode not in ("L", "P", "I", "I;16") else picture
+            )
     except OSError as error:
         raise Refused("bad_mask", f"{case.mask_path} can't be read: {error}.", "Give a PNG mask.") from error
     if labels.shape != (analysis.rows, analysis.columns):

@@ -1,0 +1,117 @@
+"""The pipeline on files, without network or database: one input in, its JSON line out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cds_plugin.decoder import Decoder
+from cds_plugin.dicomize import Dicomizer
+from cds_plugin.errors import CdsError, Refused
+from cds_plugin.photograph import Photograph, read_header
+from cds_plugin.results.build import BuiltResult
+from cds_plugin.results.identity import is_own_object
+from cds_plugin.study import Analysis, BundleIdentity, Lesion, LesionClass, ResultKind
+from cds_worker.inputs import Input, InputKind, OutputNames, kind_of
+from cds_worker.pipeline import Pipeline
+
+FIRST_REVISION = 1
+DECIMALS = 6
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """Analyses inputs one after another and writes what comes out below `out`."""
+
+    pipeline: Pipeline
+    decoder: Decoder
+    dicomizer: Dicomizer
+    max_pixels: int
+    out: Path
+    names: OutputNames = field(default_factory=OutputNames)
+
+    def line(self, given: Input) -> Line:
+        """Return the line of one input; a refusal is a line too, with `error`."""
+        try:
+            return self._analysed(given)
+        except CdsError as error:
+            return {"input": given.given, "error": error.as_json()}
+
+    def _analysed(self, given: Input) -> Line:
+        stem = self.names.stem_for(given.path)
+        start = time.perf_counter()
+        source = self._source(given.path, stem)
+        photograph = self.decoder.decode(source, self.max_pixels)
+        decoding = {"decode": round(time.perf_counter() - start, 4)}
+        analysis = self.pipeline.analyse(photograph)
+        analysis, built = self.pipeline.results(photograph.header, photograph.rgb, analysis, FIRST_REVISION)
+        outputs = {each.kind: self._write(each, stem) for each in built}
+        return {
+            "input": given.given,
+            "sop_instance_uid": str(photograph.header.SOPInstanceUID),
+            **findings(photograph, analysis),
+            "outputs": _outputs(source, outputs),
+            "bundles": {each.name: _bundle(each) for each in analysis.bundles},
+            "seconds": {**decoding, **analysis.seconds},
+        }
+
+    def _source(self, path: Path, stem: str) -> Path:
+        """Return the DICOM object to analyse: `path` itself, or one made of the JPEG or PNG at `path`."""
+        try:
+            kind = kind_of(path)
+        except OSError as error:
+            raise Refused("unreadable_file", f"{error.strerror}.", "Check path and rights.") from error
+        if kind is InputKind.PICTURE:
+            return self.dicomizer.add(path, f"{stem}.source")
+        if is_own_object(read_header(path)):
+            raise Refused("own_object", "This product made the object.", "Give the picture itself.")
+        return path
+
+    def _write(self, result: BuiltResult, stem: str) -> Path:
+        path = self.out / f"{stem}.{result.kind.value}.dcm"
+        try:
+            path.write_bytes(result.as_bytes())
+        except OSError as error:
+            raise Refused("output_folder", f"{path}: {error.strerror}", "Choose another --out.") from error
+        return path
+
+
+def findings(photograph: Photograph, analysis: Analysis) -> Line:
+    """Return quality and lesions as JSON values; areas in mm2 only where the picture says its spacing."""
+    quality = analysis.quality
+    return {
+        "quality": {
+            "verdict": quality.verdict.value,
+            "reasons": list(quality.reasons),
+            "psnr_db": quality.psnr_db,
+        },
+        "lesions": [_lesion(each, photograph.pixel_spacing_mm) for each in analysis.lesions],
+    }
+
+
+def _lesion(lesion: Lesion, spacing_mm: tuple[float, float] | None) -> Line:
+    by_class = zip(LesionClass, lesion.probabilities, strict=True)
+    return {
+        "number": lesion.number,
+        "bbox": lesion.bbox.as_list(),
+        "score": round(lesion.score, DECIMALS),
+        "area_px": lesion.area_px,
+        "area_mm2": round(lesion.area_px * spacing_mm[0] * spacing_mm[1], DECIMALS) if spacing_mm else None,
+        "finding": lesion.finding.value,
+        "probabilities": {each.value: round(value, DECIMALS) for each, value in by_class},
+        "malignancy": round(lesion.malignancy, DECIMALS),
+    }
+
+
+def _outputs(source: Path, built: Mapping[ResultKind, Path]) -> dict[str, str | None]:
+    written = {kind.value: str(built[kind].resolve()) if kind in built else None for kind in ResultKind}
+    return {"source": str(source.resolve()), **written}
+
+
+def _bundle(identity: BundleIdentity) -> dict[str, str]:
+    return {"version": identity.version, "sha256": identity.sha256}
