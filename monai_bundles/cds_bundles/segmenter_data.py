@@ -35,6 +35,8 @@ FRAMES = ((256, 256), (256, 256), (240, 320), (240, 320), (256, 320), (320, 240)
 """(height, width) that a training batch may have."""
 LARGEST_FRAGMENT_SHARE = 0.55
 """Fragments cover at most this share of the picture they come from: the rest is needed as margin."""
+DRAWS = 200
+"""Random pictures looked at before a source is given up as unsuitable."""
 DUPLICATE_CORRELATION = 0.985
 """Two pictures whose normalised 16x16 thumbnails correlate above this are taken for the same lesion."""
 
@@ -76,12 +78,13 @@ class Sources:
     nonskin: tuple[Path, ...]
 
     def fragment(self, rng: Random) -> Fragment:
-        """A lesion wholly in view, cut from a random picture."""
-        while True:
+        """A lesion wholly in view, cut from a random picture; `LookupError` where hardly any has one."""
+        for _ in range(DRAWS):
             rgb, mask = read_lesion(self.lesion(rng))
             cut = cut_fragment(rgb, mask) if mask.mean() < LARGEST_FRAGMENT_SHARE else None
             if cut is not None:
                 return cut
+        raise LookupError(f"{DRAWS} pictures without a lesion wholly in view")
 
     def lesion(self, rng: Random) -> Picture:
         """A random outlined picture, as often from one collection as from the other."""
@@ -89,13 +92,14 @@ class Sources:
         return pool[int(rng.integers(len(pool)))]
 
     def empty_skin(self, rng: Random) -> Rgb:
-        """Skin without a lesion: a background picture, or what lies beside a lesion."""
+        """Skin without a lesion: a background picture, or what lies beside a lesion; else `LookupError`."""
         if rng.random() < 0.6:
             return read_rgb(self.skin[int(rng.integers(len(self.skin)))])
-        while True:
+        for _ in range(DRAWS):
             part = lesion_free_part(*read_lesion(self.lesion(rng)))
             if part is not None:
                 return part
+        raise LookupError(f"{DRAWS} pictures without enough skin beside the lesion")
 
 
 def sources(

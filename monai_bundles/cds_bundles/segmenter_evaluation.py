@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from monai.bundle.config_parser import ConfigParser
 
 from .index import Picture
 from .resize import resize_rgb
@@ -25,17 +24,6 @@ SCENE_FRAME = (450, 600)
 """(height, width) of the scenes that figures are made on: a common whole frame."""
 MOST_LESIONS = 6
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(4, 20))
-
-
-def shipped_predictor(bundle_root: str, device: str = "cpu") -> LesionSegmenter:
-    """The predictor exactly as the bundle's inference.json makes it."""
-    parser = ConfigParser()
-    parser.read_config(str(Path(bundle_root) / "configs" / "inference.json"))
-    parser.update({"bundle_root": bundle_root, "device": device})
-    predictor = parser.get_parsed_content("predictor")
-    if not isinstance(predictor, LesionSegmenter):
-        raise TypeError(f"{bundle_root}: inference.json makes a {type(predictor).__name__}")
-    return predictor
 
 
 def multi_lesion_scenes(source: Sources, count: int, seed: int) -> Iterator[Scene]:
