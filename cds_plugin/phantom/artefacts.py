@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cds_plugin.phantom.fields import Field, Random, fractal
+from cds_plugin.phantom.fields import Field, Random, fractal, single
 from cds_plugin.phantom.skin import Colours
-from cds_plugin.study import Rgb
+from cds_plugin.study import Mask, Rgb
 
+CLEAR_OF_APERTURE = 0.04
+"""Of half the diagonal, between a lesion and the dark."""
 FINE = 2
 """Hair is drawn this much larger, then reduced."""
 
@@ -31,7 +33,7 @@ def add_hair(rng: Random, picture: Colours, number: int) -> Colours:
     tone = np.array([46, 34, 28], np.float32) * rng.uniform(0.6, 2.4)
     shaded = picture * (1 - 0.22 * shadow)[..., None]
     haired = shaded * (1 - 0.92 * cover)[..., None] + tone * (0.92 * cover)[..., None]
-    return haired + (210 - haired) * (glint * cover)[..., None]
+    return single(haired + (210 - haired) * (glint * cover)[..., None])
 
 
 def _reduced(layer: NDArray[np.uint8], width: int, height: int) -> Field:
@@ -70,8 +72,8 @@ def add_gel(rng: Random, picture: Colours, number: int) -> Colours:
         cv2.ellipse(change, centre, axes, turn, 0, 360, 0.06, -1, cv2.LINE_AA)
         cv2.ellipse(change, centre, axes, turn, 0, 360, -0.18, 1, cv2.LINE_AA)
         cv2.ellipse(change, centre, axes, turn, 200, float(rng.uniform(250, 320)), 0.85, 2, cv2.LINE_AA)
-    change = cv2.GaussianBlur(change, (0, 0), 0.8)[..., None]
-    return np.where(change > 0, picture + (250 - picture) * change, picture * (1 + change))
+    soft = single(cv2.GaussianBlur(change, (0, 0), 0.8))[..., None]
+    return single(np.where(soft > 0, picture + (250 - picture) * soft, picture * (1 + soft)))
 
 
 def add_ruler(rng: Random, picture: Colours, pixels_per_mm: float) -> Colours:
@@ -88,12 +90,12 @@ def add_ruler(rng: Random, picture: Colours, pixels_per_mm: float) -> Colours:
         ends = ((base, at), (base + long, at)) if upright else ((at, base), (at, base - long))
         points = np.round(np.array(ends) * 16).astype(np.int32)
         cv2.polylines(ink, [points], False, 1.0, max(1, round(width / 600)), cv2.LINE_AA, 4)
-    ink = cv2.GaussianBlur(ink, (0, 0), 0.9)[..., None]
-    return picture * (1 - 0.85 * ink) + np.float32(22) * 0.85 * ink
+    soft = single(cv2.GaussianBlur(ink, (0, 0), 0.9))[..., None]
+    return single(picture * (1 - 0.85 * soft) + 22 * 0.85 * soft)
 
 
-def add_light(rng: Random, picture: Colours, aperture: bool) -> Colours:
-    """Return the picture under a lamp that falls off from near the middle, seen through a round aperture or not."""
+def add_light(rng: Random, picture: Colours, lesions: Mask, aperture: bool) -> Colours:
+    """Return the picture under a lamp brightest near the middle; an aperture never cuts `lesions`."""
     height, width = picture.shape[:2]
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     centre_x, centre_y = width * rng.uniform(0.42, 0.58), height * rng.uniform(0.42, 0.58)
@@ -101,8 +103,9 @@ def add_light(rng: Random, picture: Colours, aperture: bool) -> Colours:
     light = rng.uniform(0.94, 1.02) * (1 - rng.uniform(0.05, 0.24) * away**2)
     light = light * (1 + 0.015 * fractal(rng, height, width, width / 3, 1))
     if aperture:
-        light = light * np.clip((rng.uniform(0.86, 0.97) - away) * 28 + 0.5, 0.03, 1)
-    return picture * light[..., None]
+        edge = max(rng.uniform(0.84, 0.96), float(away[lesions].max(initial=0)) + CLEAR_OF_APERTURE)
+        light = light * np.clip((edge - away) * 28 + 0.5, 0.03, 1)
+    return single(picture * light[..., None])
 
 
 def through_camera(rng: Random, picture: Colours) -> Rgb:

@@ -6,11 +6,16 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Random = np.random.Generator
 Field = NDArray[np.float32]
 NetDrawer = Callable[[int, int], Field]
+
+
+def single(values: ArrayLike) -> Field:
+    """Return `values` in single precision."""
+    return np.asarray(values, dtype=np.float32)
 
 
 def grain(rng: Random, height: int, width: int, cell: float) -> Field:
@@ -19,7 +24,7 @@ def grain(rng: Random, height: int, width: int, cell: float) -> Field:
     coarse = rng.normal(0, 1, (rows, columns)).astype(np.float32)
     large = cv2.resize(coarse, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
     top, left = (int(rng.uniform(0, cell)) for _ in range(2))
-    return np.asarray(large[top : top + height, left : left + width], dtype=np.float32)
+    return single(large[top : top + height, left : left + width])
 
 
 def fractal(rng: Random, height: int, width: int, cell: float, octaves: int = 4) -> Field:
@@ -33,7 +38,7 @@ def fractal(rng: Random, height: int, width: int, cell: float, octaves: int = 4)
 def soft_step(values: Field) -> Field:
     """Return 0 below -0.5, 1 above 0.5, and a smooth rise between."""
     t = np.clip(values + np.float32(0.5), 0, 1)
-    return t * t * (3 - 2 * t)
+    return single(t * t * (3 - 2 * t))
 
 
 def bend(field: Field, shift_x: Field, shift_y: Field) -> Field:
@@ -41,7 +46,7 @@ def bend(field: Field, shift_x: Field, shift_y: Field) -> Field:
     height, width = field.shape
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     moved = cv2.remap(field, xs + shift_x, ys + shift_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return np.asarray(moved, dtype=np.float32)
+    return single(moved)
 
 
 def cell_net(rng: Random, height: int, width: int, cell: float, line: float) -> Field:
@@ -73,4 +78,4 @@ def along(field_size: tuple[int, int], angle: float, stretch: float, draw: NetDr
     long = cv2.resize(flat, (reach, reach), interpolation=cv2.INTER_LINEAR)
     turned = cv2.warpAffine(long, turn, (reach, reach), borderMode=cv2.BORDER_REFLECT)
     top, left = (reach - height) // 2, (reach - width) // 2
-    return np.asarray(turned[top : top + height, left : left + width], dtype=np.float32)
+    return single(turned[top : top + height, left : left + width])

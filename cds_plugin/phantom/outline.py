@@ -22,7 +22,7 @@ class Character:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline:
-    """Fields over the lesion's window: `radius` is 0 at the centre and 1 on the border, `cover` 0-1 its presence."""
+    """Fields over the lesion's window: `radius` is 1 on the border, `cover` is 0-1, its presence."""
 
     radius: Field
     angle: Field
@@ -40,15 +40,15 @@ def draw_outline(rng: Random, diameter: float, character: Character) -> Outline:
     x, y = xs * np.cos(turn) + ys * np.sin(turn), (-xs * np.sin(turn) + ys * np.cos(turn)) / flat
     angle = np.arctan2(y, x).astype(np.float32)
     radius = np.hypot(x, y).astype(np.float32) / _lobed(rng, angle, character.lobes)
-    radius = radius + character.fray * fractal(rng, size, size, diameter * 0.22, 5)
-    radius = radius + 0.5 * character.fray * fractal(rng, size, size, diameter * 0.05, 3)
+    radius = radius + character.fray * fractal(rng, size, size, diameter * 0.25, 3)
+    radius = radius + 0.35 * character.fray * fractal(rng, size, size, diameter * 0.06, 2)
     mask = _largest_part(radius < 1.0)
     fade = soft_step((1.0 - radius) / np.float32(character.softness))
-    near = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(1.0, character.softness * diameter * 0.15))
+    near = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(1.0, character.softness * diameter * 0.2))
     return Outline(
         radius.astype(np.float32),
         angle,
-        (fade * np.clip(near * 1.6, 0, 1)).astype(np.float32),
+        (fade * np.clip(near * 2, 0, 1)).astype(np.float32),
         mask,
         diameter,
     )

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cds_plugin.phantom.fields import Field, Random, cell_net, fractal, soft_step
+from cds_plugin.phantom.fields import Field, Random, cell_net, fractal, single, soft_step
 from cds_plugin.phantom.outline import Character, Outline
 
 Density = NDArray[np.float32]
@@ -34,13 +34,13 @@ class Kind(StrEnum):
 
 
 CHARACTERS = {
-    Kind.RETICULAR: Character(lobes=0.10, fray=0.07, softness=0.30),
-    Kind.GLOBULAR: Character(lobes=0.07, fray=0.05, softness=0.22),
-    Kind.MANY_COLOURED: Character(lobes=0.20, fray=0.10, softness=0.16),
-    Kind.KERATOTIC: Character(lobes=0.13, fray=0.06, softness=0.08),
-    Kind.PINK: Character(lobes=0.14, fray=0.07, softness=0.25),
-    Kind.VASCULAR: Character(lobes=0.09, fray=0.05, softness=0.14),
-    Kind.SCAR_LIKE: Character(lobes=0.06, fray=0.05, softness=0.45),
+    Kind.RETICULAR: Character(lobes=0.10, fray=0.08, softness=0.50),
+    Kind.GLOBULAR: Character(lobes=0.07, fray=0.05, softness=0.40),
+    Kind.MANY_COLOURED: Character(lobes=0.15, fray=0.11, softness=0.30),
+    Kind.KERATOTIC: Character(lobes=0.11, fray=0.06, softness=0.16),
+    Kind.PINK: Character(lobes=0.12, fray=0.08, softness=0.45),
+    Kind.VASCULAR: Character(lobes=0.09, fray=0.05, softness=0.28),
+    Kind.SCAR_LIKE: Character(lobes=0.06, fray=0.06, softness=0.60),
 }
 
 
@@ -61,7 +61,8 @@ def draw_pigment(rng: Random, outline: Outline, kind: Kind) -> Density:
             density = _vascular(rng, outline)
         case Kind.SCAR_LIKE:
             density = _scar_like(rng, outline)
-    return (density * outline.cover[..., None]).astype(np.float32)
+    spread = cv2.GaussianBlur(np.maximum(density, 0).astype(np.float32), (0, 0), 1.1)
+    return np.asarray(spread * outline.cover[..., None], dtype=np.float32)
 
 
 def _noise(rng: Random, outline: Outline, share: float, octaves: int = 4) -> Field:
@@ -78,23 +79,23 @@ def _base(rng: Random, outline: Outline, colour: Density, amount: float, mottlin
     level = amount * np.exp(
         mottling * _noise(rng, outline, 0.3) + 0.4 * mottling * _noise(rng, outline, 0.06)
     )
-    return level[..., None] * colour
+    return single(level[..., None] * colour)
 
 
 def _centre(outline: Outline, reach: float) -> Field:
-    return np.exp(-((outline.radius / reach) ** 2)).astype(np.float32)
+    return single(np.exp(-((outline.radius / reach) ** 2)))
 
 
 def _spot(rng: Random, outline: Outline, share: float, threshold: float) -> Field:
     """Return blotches 0-1 of about `share` of the lesion's diameter."""
-    return soft_step((_noise(rng, outline, share) - np.float32(threshold)) * 1.2)
+    return soft_step((_noise(rng, outline, share, 3) - np.float32(threshold)) * 0.6)
 
 
 def _reticular(rng: Random, outline: Outline) -> Density:
     cell = float(np.clip(outline.diameter * 0.045, 9, 20)) * rng.uniform(0.85, 1.2)
-    net = _net(rng, outline, cell, cell * 0.24) * np.clip(0.75 + 0.5 * _noise(rng, outline, 0.18), 0.1, 1.5)
+    net = _net(rng, outline, cell, cell * 0.17) * np.clip(0.75 + 0.5 * _noise(rng, outline, 0.18), 0.1, 1.5)
     density = _base(rng, outline, TAN * 0.5 + BROWN * 0.5, rng.uniform(0.45, 0.8), 0.22)
-    density += net[..., None] * BROWN * rng.uniform(0.55, 1.0)
+    density += net[..., None] * BROWN * rng.uniform(0.8, 1.4)
     return density * (0.75 + rng.uniform(0.2, 0.9) * _centre(outline, rng.uniform(0.35, 0.7)))[..., None]
 
 
@@ -108,36 +109,36 @@ def _globular(rng: Random, outline: Outline) -> Density:
 
 
 def _many_coloured(rng: Random, outline: Outline) -> Density:
-    density = _base(rng, outline, BROWN, rng.uniform(0.7, 1.1), 0.35)
-    black = _spot(rng, outline, 0.3, rng.uniform(0.1, 0.6))[..., None]
-    veil = _spot(rng, outline, 0.45, rng.uniform(0.4, 0.9))[..., None]
-    red = _spot(rng, outline, 0.4, 0.7)[..., None]
+    density = _base(rng, outline, BROWN, rng.uniform(0.6, 0.95), 0.25)
+    black = _spot(rng, outline, 0.35, rng.uniform(0.4, 0.9))[..., None]
+    veil = _spot(rng, outline, 0.5, rng.uniform(0.7, 1.2))[..., None]
+    red = _spot(rng, outline, 0.45, 0.9)[..., None]
     density = density * (1 - 0.6 * red) + red * RED * 0.7
-    density = density * (1 - 0.85 * veil) + veil * BLUE_GREY * rng.uniform(0.9, 1.3)
-    density = density + black * BLACK * rng.uniform(0.35, 0.8)
+    density = density * (1 - 0.85 * veil) + veil * BLUE_GREY * rng.uniform(0.65, 0.95)
+    density = density + black * BLACK * rng.uniform(0.3, 0.65)
     cell = float(np.clip(outline.diameter * 0.05, 10, 24))
-    net = _net(rng, outline, cell, cell * 0.28) * _spot(rng, outline, 0.4, 0.0)
+    net = _net(rng, outline, cell, cell * 0.18) * _spot(rng, outline, 0.4, 0.0)
     density += (net * 0.7 + _streaks(rng, outline) * 0.9)[..., None] * BROWN
     pale = _spot(rng, outline, 0.35, rng.uniform(0.9, 1.4))[..., None]
-    return density * (1 - 0.65 * pale)
+    return single(density * (1 - 0.65 * pale))
 
 
 def _keratotic(rng: Random, outline: Outline) -> Density:
     colour = TAN * rng.uniform(0.3, 0.7) + BROWN * rng.uniform(0.3, 0.6)
     density = _base(rng, outline, colour, rng.uniform(0.7, 1.0), 0.3)
-    ridges = _net(
-        rng, outline, float(np.clip(outline.diameter * 0.09, 16, 40)), outline.diameter * 0.012 + 1.5
-    )
-    density += ridges[..., None] * BROWN * rng.uniform(0.2, 0.6)
+    cell = float(np.clip(outline.diameter * 0.06, 12, 30))
+    ridges = _net(rng, outline, cell, cell * 0.2) * _spot(rng, outline, 0.25, 0.2)
+    density += ridges[..., None] * BROWN * rng.uniform(0.15, 0.4)
     cysts = _dots(rng, outline, int(rng.integers(4, 22)), 0.006, 0.016, rim=False)
     openings = _dots(rng, outline, int(rng.integers(2, 14)), 0.010, 0.024, rim=False)
-    return density * (1 - 0.8 * cysts)[..., None] + openings[..., None] * BROWN * 0.9
+    return single(density * (1 - 0.8 * cysts)[..., None] + openings[..., None] * BROWN * 0.9)
 
 
 def _pink(rng: Random, outline: Outline) -> Density:
     density = _base(rng, outline, RED * 0.8 + TAN * 0.2, rng.uniform(0.55, 0.85), 0.25)
-    nests = _dots(rng, outline, int(rng.integers(3, 14)), 0.02, 0.07, rim=True)
-    density += nests[..., None] * BLUE_GREY * rng.uniform(0.7, 1.1)
+    nests = _dots(rng, outline, int(rng.integers(3, 12)), 0.02, 0.06, rim=True)
+    nests = single(cv2.GaussianBlur(nests, (0, 0), outline.diameter * 0.012))
+    density += nests[..., None] * BLUE_GREY * rng.uniform(0.6, 0.9)
     return density + _vessels(rng, outline)[..., None] * RED * 1.1
 
 
@@ -145,10 +146,8 @@ def _vascular(rng: Random, outline: Outline) -> Density:
     density = _base(rng, outline, RED * 0.75 + PURPLE * 0.25, rng.uniform(0.7, 1.0), 0.2)
     cell = float(np.clip(outline.diameter * 0.13, 14, 60))
     lakes = 1 - _net(rng, outline, cell, cell * 0.25)
-    return (
-        density * 0.75
-        + (lakes * np.clip(0.8 + 0.4 * _noise(rng, outline, 0.2), 0, 1.4))[..., None] * PURPLE * 0.8
-    )
+    filled = lakes * np.clip(0.8 + 0.4 * _noise(rng, outline, 0.2), 0, 1.4)
+    return single(density * 0.75 + filled[..., None] * PURPLE * 0.8)
 
 
 def _scar_like(rng: Random, outline: Outline) -> Density:
@@ -157,7 +156,7 @@ def _scar_like(rng: Random, outline: Outline) -> Density:
     density = _base(rng, outline, TAN * 0.6 + BROWN * 0.4, rng.uniform(0.7, 0.95), 0.15)
     density += net[..., None] * BROWN * 0.35 + _centre(outline, 0.8)[..., None] * RED * 0.2
     scar = _centre(outline, rng.uniform(0.3, 0.42)) * np.clip(0.8 + 0.3 * _noise(rng, outline, 0.08), 0, 1.2)
-    return density * (1 - np.clip(scar, 0, 0.92))[..., None]
+    return single(density * (1 - np.clip(scar, 0, 0.92))[..., None])
 
 
 def _dots(rng: Random, outline: Outline, count: int, smallest: float, largest: float, rim: bool) -> Field:
@@ -183,7 +182,7 @@ def _streaks(rng: Random, outline: Outline) -> Field:
     rays = np.clip(np.cos(number * (outline.angle + 0.12 * wobble)) * 1.6 - 0.8, 0, 1)
     rim = np.exp(-(((outline.radius - 0.88) / 0.16) ** 2))
     part = soft_step(np.cos(outline.angle - np.float32(rng.uniform(0, 2 * np.pi))) * 1.5)
-    return (rays * rim * part).astype(np.float32)
+    return single(rays * rim * part)
 
 
 def _vessels(rng: Random, outline: Outline) -> Field:
@@ -204,7 +203,7 @@ def _branch(
         angle += float(rng.normal(0, 0.22))
         points.append(points[-1] + length / 8 * np.array([np.cos(angle), np.sin(angle)]))
     curve = np.round(np.array(points) * 16).astype(np.int32)
-    cv2.polylines(drawn, [curve], False, 0.45 + 0.18 * depth, max(1, depth), cv2.LINE_AA, 4)
+    cv2.polylines(drawn, [curve], False, 0.45 + 0.18 * depth, max(1, depth - 1), cv2.LINE_AA, 4)
     if depth > 1:
         for at in (4, 8):
             _branch(

@@ -1,11 +1,11 @@
-"""Skin without a lesion: light comes back dimmed by melanin and blood (Beer-Lambert), under furrows and grain."""
+"""Skin without a lesion: light dimmed by melanin and blood (Beer-Lambert), under furrows and grain."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cds_plugin.phantom.fields import Field, Random, along, cell_net, fractal, grain
+from cds_plugin.phantom.fields import Field, Random, along, cell_net, fractal, grain, single
 
 FITZPATRICK_MELANIN = (0.04, 0.10, 0.22, 0.48, 0.95, 1.55)
 """Melanin of skin types I to VI, in units of `MELANIN`; chosen by eye."""
@@ -26,7 +26,7 @@ def draw_skin(rng: Random, height: int, width: int, skin_type: int) -> Colours:
     density = _melanin(rng, height, width, melanin)[..., None] * MELANIN
     density = density + _blood(rng, height, width, blood)[..., None] * BLOOD
     relief = _furrows(rng, height, width)
-    return DERMIS * np.exp(-density) * (1.0 + relief)[..., None]
+    return single(DERMIS * np.exp(-density) * (1.0 + relief)[..., None])
 
 
 def _melanin(rng: Random, height: int, width: int, amount: float) -> Field:
@@ -38,7 +38,7 @@ def _melanin(rng: Random, height: int, width: int, amount: float) -> Field:
     )
     freckles = np.clip(fractal(rng, height, width, 46 * unit, 2) - 1.5, 0, 1) * rng.choice([0.0, 0.10, 0.25])
     net = cell_net(rng, height, width, 13 * unit, 3.2 * unit) * rng.uniform(0.0, 0.14)
-    return (amount * np.clip(mottled, 0.5, 1.6) * (1.0 + net) + freckles).astype(np.float32)
+    return single(amount * np.clip(mottled, 0.5, 1.6) * (1.0 + net) + freckles)
 
 
 def _blood(rng: Random, height: int, width: int, amount: float) -> Field:
@@ -55,7 +55,7 @@ def _blood(rng: Random, height: int, width: int, amount: float) -> Field:
         lambda rows, columns: cell_net(rng, rows, columns, 42 * unit, 2.0 * unit),
     )
     seen = np.clip(fractal(rng, height, width, 180 * unit, 2), 0, 1) * rng.choice([0.0, 0.15, 0.35])
-    return (amount * (np.clip(flush, 0.4, 1.8) + seen * capillaries)).astype(np.float32)
+    return single(amount * (np.clip(flush, 0.4, 1.8) + seen * capillaries))
 
 
 def _furrows(rng: Random, height: int, width: int) -> Field:
@@ -72,4 +72,4 @@ def _furrows(rng: Random, height: int, width: int) -> Field:
     surface = 0.012 * grain(rng, height, width, 3 * unit + 1) + 0.010 * grain(
         rng, height, width, 7 * unit + 1
     )
-    return (sign * rng.uniform(0.01, 0.05) * faded * lines + surface).astype(np.float32)
+    return single(sign * rng.uniform(0.01, 0.05) * faded * lines + surface)
