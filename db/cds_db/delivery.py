@@ -1,0 +1,163 @@
+"""From results to a destination that has taken every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from cds_db import audit
+from cds_db.columns import Json
+from cds_db.events import Event, Outcome
+from cds_db.locks import insert_if_absent, locked_delivery
+from cds_db.models import DeliveredObject, Delivery, Result, Revision
+from cds_db.moves import move, shortened
+from cds_db.stages import DeliveryState, IllegalMove, Stage
+
+
+def start_delivery(session: Session, delivery_id: int, *, now: datetime, actor: str) -> None:
+    """Note that an attempt begins. Raises IllegalMove unless the delivery is pending."""
+    delivery = _pending(session, delivery_id)
+    delivery.attempts += 1
+    _append(
+        session, delivery, Event.DELIVERY_STARTED, now=now, actor=actor, detail={"attempt": delivery.attempts}
+    )
+
+
+def delivery_objects(session: Session, delivery_id: int) -> tuple[Delivery, list[Result]]:
+    """Return the delivery and the results that its destination has not taken yet.
+
+    Raises IllegalMove where nothing may be sent: it is held, given up, or done.
+    """
+    delivery = _pending(session, delivery_id)
+    taken = exists().where(
+        DeliveredObject.delivery_id == delivery_id,
+        DeliveredObject.sop_instance_uid == Result.sop_instance_uid,
+    )
+    wanted = select(Result).where(Result.revision_id == delivery.revision_id, ~taken)
+    return delivery, list(session.scalars(wanted.order_by(Result.created_at, Result.sop_instance_uid)))
+
+
+def is_pending(session: Session, delivery_id: int) -> bool:
+    """Return whether this delivery may still be sent; ask between objects, so that a hold ends it soon."""
+    return session.scalar(select(Delivery.state).where(Delivery.id == delivery_id)) is DeliveryState.PENDING
+
+
+def record_object_delivered(
+    session: Session,
+    delivery_id: int,
+    sop_instance_uid: str,
+    *,
+    now: datetime,
+    actor: str,
+    detail: Mapping[str, Json] | None = None,
+) -> None:
+    """Note that the destination took an object. What was sent is recorded whatever the delivery's state."""
+    delivery = locked_delivery(session, delivery_id)
+    values = {"delivery_id": delivery_id, "sop_instance_uid": sop_instance_uid, "delivered_at": now}
+    insert_if_absent(session, DeliveredObject, values, DeliveredObject.delivery_id)
+    _append(
+        session,
+        delivery,
+        Event.OBJECT_DELIVERED,
+        now=now,
+        actor=actor,
+        detail=detail or {},
+        sop_instance_uid=sop_instance_uid,
+    )
+
+
+def record_delivery_attempt(
+    session: Session, delivery_id: int, error: str, *, now: datetime, actor: str
+) -> None:
+    """Note that an attempt failed and will be repeated."""
+    delivery = locked_delivery(session, delivery_id)
+    delivery.last_error = shortened(error)
+    _append(
+        session,
+        delivery,
+        Event.DELIVERY_RETRIED,
+        now=now,
+        actor=actor,
+        detail={"error": delivery.last_error, "attempt": delivery.attempts},
+        outcome=Outcome.MINOR_FAILURE,
+    )
+
+
+def finish_delivery(session: Session, delivery_id: int, *, now: datetime, actor: str) -> None:
+    """End a delivery; the revision is complete when it was the last one.
+
+    Raises IllegalMove unless it is pending and its destination took every object.
+    """
+    delivery, missing = delivery_objects(session, delivery_id)
+    if missing:
+        raise IllegalMove(f"{len(missing)} objects of delivery {delivery_id} were not taken yet")
+    delivery.state = DeliveryState.DELIVERED
+    delivery.delivered_at = now
+    delivery.last_error = None
+    _append(session, delivery, Event.DELIVERY_FINISHED, now=now, actor=actor, detail={})
+    _settle(session, delivery)
+
+
+def fail_delivery(session: Session, delivery_id: int, error: str, *, now: datetime, actor: str) -> None:
+    """Give a delivery up for good: the destination will never take an object. Raises IllegalMove."""
+    delivery = _pending(session, delivery_id)
+    delivery.state = DeliveryState.FAILED
+    delivery.last_error = shortened(error)
+    _append(
+        session,
+        delivery,
+        Event.DELIVERY_FAILED,
+        now=now,
+        actor=actor,
+        detail={"error": delivery.last_error},
+        outcome=Outcome.SERIOUS_FAILURE,
+    )
+    _settle(session, delivery)
+
+
+def _pending(session: Session, delivery_id: int) -> Delivery:
+    delivery = locked_delivery(session, delivery_id)
+    if delivery.state is not DeliveryState.PENDING:
+        raise IllegalMove(f"delivery {delivery_id} is {delivery.state}")
+    return delivery
+
+
+def _settle(session: Session, delivery: Delivery) -> None:
+    """Move the revision once none of its deliveries is pending."""
+    session.flush()
+    states = set(session.scalars(select(Delivery.state).where(Delivery.revision_id == delivery.revision_id)))
+    if DeliveryState.PENDING in states:
+        return
+    revision = session.get_one(Revision, delivery.revision_id)
+    if DeliveryState.FAILED in states:
+        revision.failure = "not every destination took the results"
+        move(revision, Stage.FAILED)
+    else:
+        move(revision, Stage.COMPLETE)
+
+
+def _append(
+    session: Session,
+    delivery: Delivery,
+    event: Event,
+    *,
+    now: datetime,
+    actor: str,
+    detail: Mapping[str, Json],
+    outcome: Outcome = Outcome.SUCCESS,
+    sop_instance_uid: str | None = None,
+) -> None:
+    revision = session.get_one(Revision, delivery.revision_id)
+    audit.append(
+        session,
+        event=event,
+        actor=actor,
+        now=now,
+        study_instance_uid=revision.study_instance_uid,
+        sop_instance_uid=sop_instance_uid,
+        outcome=outcome,
+        detail={"revision": revision.number, "destination": delivery.destination, **detail},
+    )

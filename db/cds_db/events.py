@@ -1,0 +1,92 @@
+"""The audit events and the codes that PS3.15 annex A.5 has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """Event Outcome Indicator (PS3.15 A.5.1): 0, 4 and 8."""
+
+    SUCCESS = "success"
+    MINOR_FAILURE = "minor_failure"
+    SERIOUS_FAILURE = "serious_failure"
+
+
+class Event(StrEnum):
+    """Everything that the audit trail records."""
+
+    APPLICATION_STARTED = "application-started"
+    APPLICATION_STOPPED = "application-stopped"
+    INSTANCE_STORED = "instance-stored"
+    INSTANCE_DUPLICATE = "instance-duplicate"
+    INSTANCE_ALTERED = "instance-altered"
+    INSTANCE_QUARANTINED = "instance-quarantined"
+    INSTANCE_REJECTED = "instance-rejected"
+    OWN_OBJECT_RECEIVED = "own-object-received"
+    STUDY_OPENED = "study-opened"
+    STUDY_CLOSED = "study-closed"
+    STUDY_CONFLICT = "study-conflict"
+    ANALYSIS_STARTED = "analysis-started"
+    PICTURE_ANALYSED = "picture-analysed"
+    PICTURE_REFUSED = "picture-refused"
+    RESULT_CREATED = "result-created"
+    ANALYSIS_FINISHED = "analysis-finished"
+    ANALYSIS_RETRIED = "analysis-retried"
+    ANALYSIS_FAILED = "analysis-failed"
+    DELIVERY_STARTED = "delivery-started"
+    OBJECT_DELIVERED = "object-delivered"
+    DELIVERY_RETRIED = "delivery-retried"
+    DELIVERY_FINISHED = "delivery-finished"
+    DELIVERY_FAILED = "delivery-failed"
+    AUDIT_LOG_USED = "audit-log-used"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCode:
+    """An event identifier of CID 400, with a type code of CID 401 where one fits (scheme DCM)."""
+
+    value: str
+    meaning: str
+    type_value: str | None = None
+    type_meaning: str | None = None
+
+
+ACTIVITY_STARTED = AuditCode("110100", "Application Activity", "110120", "Application Start")
+ACTIVITY_STOPPED = AuditCode("110100", "Application Activity", "110121", "Application Stop")
+ACTIVITY = AuditCode("110100", "Application Activity")
+BEGIN_TRANSFERRING = AuditCode("110102", "Begin Transferring DICOM Instances")
+ACCESSED = AuditCode("110103", "DICOM Instances Accessed")
+TRANSFERRED = AuditCode("110104", "DICOM Instances Transferred")
+LOG_USED = AuditCode("110101", "Audit Log Used")
+SECURITY_ALERT = AuditCode("110113", "Security Alert")
+
+AUDIT_CODE: Mapping[Event, AuditCode] = {
+    Event.APPLICATION_STARTED: ACTIVITY_STARTED,
+    Event.APPLICATION_STOPPED: ACTIVITY_STOPPED,
+    Event.INSTANCE_STORED: TRANSFERRED,
+    Event.INSTANCE_DUPLICATE: TRANSFERRED,
+    Event.INSTANCE_ALTERED: TRANSFERRED,
+    Event.INSTANCE_QUARANTINED: SECURITY_ALERT,
+    Event.INSTANCE_REJECTED: SECURITY_ALERT,
+    Event.OWN_OBJECT_RECEIVED: TRANSFERRED,
+    Event.STUDY_OPENED: ACTIVITY,
+    Event.STUDY_CLOSED: ACTIVITY,
+    Event.STUDY_CONFLICT: SECURITY_ALERT,
+    Event.ANALYSIS_STARTED: ACCESSED,
+    Event.PICTURE_ANALYSED: ACCESSED,
+    Event.PICTURE_REFUSED: ACCESSED,
+    Event.RESULT_CREATED: ACCESSED,
+    Event.ANALYSIS_FINISHED: ACTIVITY,
+    Event.ANALYSIS_RETRIED: ACTIVITY,
+    Event.ANALYSIS_FAILED: ACTIVITY,
+    Event.DELIVERY_STARTED: BEGIN_TRANSFERRING,
+    Event.OBJECT_DELIVERED: TRANSFERRED,
+    Event.DELIVERY_RETRIED: BEGIN_TRANSFERRING,
+    Event.DELIVERY_FINISHED: TRANSFERRED,
+    Event.DELIVERY_FAILED: TRANSFERRED,
+    Event.AUDIT_LOG_USED: LOG_USED,
+}
+"""CID 400 has no code for stages of an analysis: those count as activity of the application."""

@@ -1,0 +1,139 @@
+"""Work under a lease. The database holds the truth; a message of the broker only says "look at this job".
+
+Every function locks the job's study first (see locks.py), so it may stand before or after the functions of
+studies.py in one transaction. Clocks of several machines must agree to within a fraction of a lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy.orm import Session
+
+from cds_db.locks import lock_study_of_job
+from cds_db.models import Job
+from cds_db.stages import JobKind, JobState
+
+MAX_ATTEMPTS = 5
+"""Claims after which an analysis is given up: what kills a worker five times is not bad luck."""
+WAKE_AGAIN_SECONDS = 15
+"""A job that nobody claimed by then is woken again: its message was lost, or its worker died with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that the caller may do now; `attempts` counts this time, `subject_id` is a revision or delivery."""
+
+    job_id: int
+    kind: JobKind
+    subject_id: int
+    attempts: int
+
+    @property
+    def exhausted(self) -> bool:
+        """Return whether the job was tried more often than MAX_ATTEMPTS."""
+        return self.attempts > MAX_ATTEMPTS
+
+
+def create(session: Session, kind: JobKind, subject_id: int, now: datetime) -> int:
+    """Return the id of a new waiting job."""
+    job = Job(kind=kind, subject_id=subject_id, state=JobState.WAITING, attempts=0, not_before=now)
+    session.add(job)
+    session.flush()
+    return job.id
+
+
+def claim(session: Session, job_id: int, *, owner: str, now: datetime, lease: timedelta) -> Claim | None:
+    """Take a job that is due, or whose lease ran out; None where somebody else has it or it is over."""
+    lock_study_of_job(session, job_id)
+    taken = session.execute(
+        update(Job)
+        .where(Job.id == job_id, or_(_waiting_and_due(now), _lease_ran_out(now)))
+        .values(
+            state=JobState.RUNNING,
+            attempts=Job.attempts + 1,
+            lease_owner=owner,
+            lease_until=now + lease,
+            woken_at=None,
+        )
+        .returning(Job.kind, Job.subject_id, Job.attempts),
+        execution_options={"synchronize_session": False},
+    ).one_or_none()
+    return None if taken is None else Claim(job_id, *taken)
+
+
+def renew(session: Session, job_id: int, owner: str, until: datetime) -> bool:
+    """Prolong the lease; False where it is somebody else's by now, or the job was taken away."""
+    return _change(session, job_id, owner, lease_until=until)
+
+
+def finish(session: Session, job_id: int, owner: str) -> bool:
+    """Mark the job done; False where the lease is lost: then roll back what the work wrote."""
+    return _change(
+        session, job_id, owner, state=JobState.DONE, lease_owner=None, lease_until=None, last_error=None
+    )
+
+
+def retry_later(session: Session, job_id: int, owner: str, *, not_before: datetime, error: str) -> bool:
+    """Hand the job back, to be woken at `not_before`; False where the lease is lost."""
+    freed = {"lease_owner": None, "lease_until": None, "woken_at": None}
+    return _change(
+        session, job_id, owner, state=JobState.WAITING, not_before=not_before, last_error=error, **freed
+    )
+
+
+def bury(session: Session, job_id: int, owner: str, error: str) -> bool:
+    """Give the job up for good; False where the lease is lost."""
+    return _change(
+        session, job_id, owner, state=JobState.DEAD, last_error=error, lease_owner=None, lease_until=None
+    )
+
+
+def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]]:
+    """Return jobs that somebody should be woken for, those never woken first."""
+    again = now - timedelta(seconds=WAKE_AGAIN_SECONDS)
+    wanted = (
+        select(Job.id, Job.kind)
+        .where(
+            or_(_waiting_and_due(now), _lease_ran_out(now)),
+            or_(Job.woken_at.is_(None), Job.woken_at <= again),
+        )
+        .order_by(Job.woken_at.is_not(None), Job.not_before, Job.id)
+        .limit(limit)
+    )
+    return [(job_id, kind) for job_id, kind in session.execute(wanted)]
+
+
+def mark_woken(session: Session, ids: Sequence[int], now: datetime) -> None:
+    """Note that the broker took a message for these jobs; one just being claimed needs no note."""
+    still_due = or_(Job.state == JobState.WAITING, _lease_ran_out(now))
+    free = select(Job.id).where(Job.id.in_(ids), still_due).with_for_update(skip_locked=True)
+    chosen = list(session.scalars(free))
+    session.execute(
+        update(Job).where(Job.id.in_(chosen)).values(woken_at=now),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _waiting_and_due(now: datetime) -> ColumnElement[bool]:
+    return and_(Job.state == JobState.WAITING, Job.not_before <= now)
+
+
+def _lease_ran_out(now: datetime) -> ColumnElement[bool]:
+    return and_(Job.state == JobState.RUNNING, Job.lease_until < now)
+
+
+def _change(session: Session, job_id: int, owner: str, **values: Any) -> bool:
+    lock_study_of_job(session, job_id)
+    changed = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state == JobState.RUNNING, Job.lease_owner == owner)
+        .values(**values)
+        .returning(Job.id),
+        execution_options={"synchronize_session": False},
+    ).one_or_none()
+    return changed is not None

@@ -1,0 +1,63 @@
+"""Row locks in one order - a study, then what hangs on it - so that no two writers wait in a circle.
+
+PostgreSQL runs READ COMMITTED: whoever changes a study, its revisions, deliveries or jobs first locks the
+study's row and then reads again what it decides on. SQLite has one writer at a time and needs none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from cds_db.models import Base, Delivery, Job, Revision, Study
+from cds_db.stages import JobKind
+
+REREAD = {"populate_existing": True}
+
+
+def locked_study(session: Session, study_instance_uid: str) -> Study:
+    """Return the study, locked until the transaction ends. Raises NoResultFound."""
+    wanted = select(Study).where(Study.study_instance_uid == study_instance_uid).with_for_update()
+    return session.scalars(wanted, execution_options=REREAD).one()
+
+
+def locked_revision(session: Session, revision_id: int) -> Revision:
+    """Return the revision as it is once its study is locked. Raises NoResultFound."""
+    study = session.scalars(select(Revision.study_instance_uid).where(Revision.id == revision_id)).one()
+    locked_study(session, study)
+    return session.scalars(select(Revision).where(Revision.id == revision_id), execution_options=REREAD).one()
+
+
+def locked_delivery(session: Session, delivery_id: int) -> Delivery:
+    """Return the delivery as it is once its study is locked. Raises NoResultFound."""
+    wanted = select(Delivery).where(Delivery.id == delivery_id)
+    locked_revision(session, session.scalars(wanted).one().revision_id)
+    return session.scalars(wanted, execution_options=REREAD).one()
+
+
+def lock_study_of_job(session: Session, job_id: int) -> None:
+    """Lock the study that a job works for; a job that does not exist locks nothing."""
+    found = session.execute(select(Job.kind, Job.subject_id).where(Job.id == job_id)).one_or_none()
+    if found is None:
+        return
+    kind, subject_id = found
+    if kind is JobKind.ANALYSIS:
+        locked_revision(session, subject_id)
+    else:
+        locked_delivery(session, subject_id)
+
+
+def insert_if_absent(
+    session: Session, table: type[Base], values: Mapping[str, Any], returning: InstrumentedAttribute[Any]
+) -> Any | None:
+    """Insert a row and return its `returning` column, or None where a unique key has it already.
+
+    A row that another transaction is inserting right now is waited for.
+    """
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    insert = sqlite.insert(table) if is_sqlite else postgresql.insert(table)
+    return session.scalar(insert.values(**values).on_conflict_do_nothing().returning(returning))

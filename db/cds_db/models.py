@@ -1,0 +1,218 @@
+"""Typed tables: instances, studies, revisions, results, deliveries, jobs, associations, audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from cds_db.columns import Document, Instant, Words, enum_of
+from cds_db.stages import DeliveryState, JobKind, JobState, Stage
+
+UID_LENGTH = 64
+"""PS3.5 section 9: a UID has at most 64 characters."""
+SHA256_LENGTH = 64
+NAME_LENGTH = 64
+PATH_LENGTH = 512
+
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+CONSTRAINT_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """The metadata of every table."""
+
+    metadata = MetaData(naming_convention=CONSTRAINT_NAMES)
+
+
+class Study(Base):
+    """One Study Instance UID; the row that writers lock."""
+
+    __tablename__ = "studies"
+
+    study_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
+    patient_id: Mapped[str] = mapped_column(Words)
+    issuer_of_patient_id: Mapped[str] = mapped_column(Words)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    conflict_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class Association(Base):
+    """An association that is open now; closed ones have no row."""
+
+    __tablename__ = "associations"
+
+    id: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    listener: Mapped[str] = mapped_column(String(NAME_LENGTH), index=True)
+    calling_ae: Mapped[str] = mapped_column(Words)
+    peer: Mapped[str] = mapped_column(Words)
+    opened_at: Mapped[datetime] = mapped_column(Instant)
+    active_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Revision(Base):
+    """The images of a study that were closed together; late images make the next number."""
+
+    __tablename__ = "revisions"
+    __table_args__ = (UniqueConstraint("study_instance_uid", "number"),)
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
+    study_instance_uid: Mapped[str] = mapped_column(ForeignKey("studies.study_instance_uid"))
+    number: Mapped[int]
+    stage: Mapped[Stage] = mapped_column(enum_of(Stage), index=True)
+    calling_ae: Mapped[str] = mapped_column(Words)
+    opened_at: Mapped[datetime] = mapped_column(Instant)
+    last_received_at: Mapped[datetime] = mapped_column(Instant)
+    closed_at: Mapped[datetime | None] = mapped_column(Instant)
+    failure: Mapped[str | None] = mapped_column(Words)
+
+
+class Instance(Base):
+    """One stored object. The same SOP Instance UID with other bytes is a second row with in_use false."""
+
+    __tablename__ = "instances"
+    __table_args__ = (
+        UniqueConstraint("sop_instance_uid", "sha256"),
+        Index(
+            "uq_instances_in_use",
+            "sop_instance_uid",
+            unique=True,
+            sqlite_where=text("in_use"),
+            postgresql_where=text("in_use"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
+    sha256: Mapped[str] = mapped_column(String(SHA256_LENGTH))
+    in_use: Mapped[bool]
+    sop_class_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
+    study_instance_uid: Mapped[str] = mapped_column(ForeignKey("studies.study_instance_uid"), index=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
+    revision_id: Mapped[int | None] = mapped_column(ForeignKey("revisions.id"), index=True)
+    association_id: Mapped[str] = mapped_column(Words)
+    calling_ae: Mapped[str] = mapped_column(Words)
+    peer: Mapped[str] = mapped_column(Words)
+    path: Mapped[str] = mapped_column(String(PATH_LENGTH))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    reason_not_analysed: Mapped[str | None] = mapped_column(Words)
+    received_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Result(Base):
+    """One object that this product made, written and hashed once; its bytes lie at `path`."""
+
+    __tablename__ = "results"
+    __table_args__ = (UniqueConstraint("revision_id", "source_sop_instance_uid", "kind"),)
+
+    sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
+    kind: Mapped[str] = mapped_column(String(16))
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"))
+    source_sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), index=True)
+    path: Mapped[str] = mapped_column(String(PATH_LENGTH))
+    sha256: Mapped[str] = mapped_column(String(SHA256_LENGTH))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Delivery(Base):
+    """The results of one revision on their way to one destination."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (UniqueConstraint("revision_id", "destination"),)
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"))
+    destination: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    state: Mapped[DeliveryState] = mapped_column(enum_of(DeliveryState))
+    attempts: Mapped[int]
+    last_error: Mapped[str | None] = mapped_column(Words)
+    delivered_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class DeliveredObject(Base):
+    """An object that a destination took; a later attempt sends only the others."""
+
+    __tablename__ = "delivered_objects"
+
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(ForeignKey("results.sop_instance_uid"), primary_key=True)
+    delivered_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Job(Base):
+    """Work that a task does: `subject_id` is a revision (analysis) or a delivery (delivery)."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("kind", "subject_id"),
+        Index(None, "state", "not_before"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
+    kind: Mapped[JobKind] = mapped_column(enum_of(JobKind))
+    subject_id: Mapped[int] = mapped_column(RowId)
+    state: Mapped[JobState] = mapped_column(enum_of(JobState))
+    attempts: Mapped[int]
+    not_before: Mapped[datetime] = mapped_column(Instant)
+    woken_at: Mapped[datetime | None] = mapped_column(Instant)
+    lease_owner: Mapped[str | None] = mapped_column(Words)
+    lease_until: Mapped[datetime | None] = mapped_column(Instant)
+    last_error: Mapped[str | None] = mapped_column(Words)
+
+
+class Process(Base):
+    """A process of this product that said hello; `seen_at` is its last sign of life."""
+
+    __tablename__ = "processes"
+
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    host: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    pid: Mapped[int] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(Instant)
+    seen_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class AuditEntry(Base):
+    """One append-only row. `seq`, `previous_hash` and `hash` are None until the sealer linked it."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index(
+            "ix_audit_unsealed", "id", sqlite_where=text("seq IS NULL"), postgresql_where=text("seq IS NULL")
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
+    seq: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    at: Mapped[datetime] = mapped_column(Instant, index=True)
+    event: Mapped[str] = mapped_column(String(NAME_LENGTH), index=True)
+    actor: Mapped[str] = mapped_column(Words)
+    study_instance_uid: Mapped[str | None] = mapped_column(Words, index=True)
+    sop_instance_uid: Mapped[str | None] = mapped_column(Words)
+    outcome: Mapped[str] = mapped_column(String(16))
+    detail: Mapped[Mapping[str, Any]] = mapped_column(Document)
+    previous_hash: Mapped[str | None] = mapped_column(String(SHA256_LENGTH))
+    hash: Mapped[str | None] = mapped_column(String(SHA256_LENGTH))
+
+
+class AuditHead(Base):
+    """The last sealed row: always exactly one row (id 1), made by the migration with seq 0."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[str] = mapped_column(String(SHA256_LENGTH))
+    sealed_at: Mapped[datetime] = mapped_column(Instant)

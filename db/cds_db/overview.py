@@ -1,0 +1,131 @@
+"""Where studies stand, as `cds-plugin status` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from cds_db.models import Delivery, Instance, Result, Revision, Study
+from cds_db.stages import DeliveryState, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLine:
+    """One result object; `source` is the SOP Instance UID of its picture."""
+
+    sop_instance_uid: str
+    kind: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLine:
+    """One delivery; `revision` is the number of the revision that it carries."""
+
+    destination: str
+    state: DeliveryState
+    attempts: int
+    last_error: str | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStatus:
+    """A study as its newest revision stands.
+
+    `revision`, `stage` and `calling_ae` are None where nothing that is analysed was received (a study on hold
+    has the stage all the same); `received` is when the newest revision was opened; `instances` counts what is
+    analysed, over all revisions; `deliveries` are the newest revision's and older ones still undelivered.
+    """
+
+    study_instance_uid: str
+    revision: int | None
+    stage: Stage | None
+    calling_ae: str | None
+    received: datetime
+    closed: datetime | None
+    instances: int
+    failure: str | None
+    results: tuple[ResultLine, ...]
+    deliveries: tuple[DeliveryLine, ...]
+
+
+def status(session: Session, study_instance_uid: str) -> StudyStatus | None:
+    """Return where a study stands, or None where it was never received."""
+    study = session.get(Study, study_instance_uid)
+    return None if study is None else _status(session, study)
+
+
+def statuses(session: Session, limit: int) -> list[StudyStatus]:
+    """Return where the studies stand that were received last, newest first."""
+    newest = (
+        select(Study)
+        .outerjoin(Revision, Revision.study_instance_uid == Study.study_instance_uid)
+        .group_by(Study.study_instance_uid)
+        .order_by(func.coalesce(func.max(Revision.opened_at), Study.created_at).desc())
+        .limit(limit)
+    )
+    return [_status(session, study) for study in session.scalars(newest)]
+
+
+def _status(session: Session, study: Study) -> StudyStatus:
+    uid = study.study_instance_uid
+    newest = session.scalars(
+        select(Revision).where(Revision.study_instance_uid == uid).order_by(Revision.number.desc()).limit(1)
+    ).one_or_none()
+    stage = newest.stage if newest else None
+    return StudyStatus(
+        study_instance_uid=uid,
+        revision=newest.number if newest else None,
+        stage=stage if study.conflict_at is None else Stage.CONFLICT,
+        calling_ae=newest.calling_ae if newest else None,
+        received=newest.opened_at if newest else study.created_at,
+        closed=newest.closed_at if newest else None,
+        instances=_pictures(session, uid),
+        failure=newest.failure if newest else None,
+        results=_results(session, uid),
+        deliveries=_deliveries(session, newest),
+    )
+
+
+def _pictures(session: Session, study_instance_uid: str) -> int:
+    counted = select(func.count()).where(
+        Instance.study_instance_uid == study_instance_uid,
+        Instance.in_use,
+        Instance.reason_not_analysed.is_(None),
+    )
+    return session.scalar(counted) or 0
+
+
+def _results(session: Session, study_instance_uid: str) -> tuple[ResultLine, ...]:
+    """Return the newest revision's result of every picture and kind."""
+    wanted = (
+        select(Result.source_sop_instance_uid, Result.kind, Result.sop_instance_uid)
+        .join(Revision, Revision.id == Result.revision_id)
+        .where(Revision.study_instance_uid == study_instance_uid)
+        .order_by(Revision.number, Result.source_sop_instance_uid, Result.kind)
+    )
+    newest = {(source, kind): uid for source, kind, uid in session.execute(wanted)}
+    return tuple(ResultLine(uid, kind, source) for (source, kind), uid in newest.items())
+
+
+def _deliveries(session: Session, newest: Revision | None) -> tuple[DeliveryLine, ...]:
+    if newest is None:
+        return ()
+    undelivered = Delivery.state != DeliveryState.DELIVERED
+    wanted = (
+        select(Delivery, Revision.number)
+        .join(Revision, Revision.id == Delivery.revision_id)
+        .where(
+            Revision.study_instance_uid == newest.study_instance_uid,
+            or_(Revision.id == newest.id, and_(Revision.number < newest.number, undelivered)),
+        )
+        .order_by(Revision.number, Delivery.destination)
+    )
+    return tuple(
+        DeliveryLine(each.destination, each.state, each.attempts, each.last_error, number)
+        for each, number in session.execute(wanted)
+    )

@@ -1,0 +1,329 @@
+"""From a stored object to a closed revision: instances, associations, closing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from cds_db import audit, jobs
+from cds_db.columns import storable
+from cds_db.events import Event, Outcome
+from cds_db.locks import insert_if_absent, locked_revision, locked_study
+from cds_db.models import Association, Instance, Result, Revision, Study
+from cds_db.moves import hold, move
+from cds_db.stages import JobKind, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedInstance:
+    """An object that lies in the spool, with who sent it. `path` is relative to the storage directory.
+
+    `made_here` is true for an object of this product that comes back: what a PACS changed in it says
+    nothing about the study's patient.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    patient_id: str
+    issuer_of_patient_id: str
+    sha256: str
+    size_bytes: int
+    path: str
+    calling_ae: str
+    peer: str
+    association_id: str
+    reason_not_analysed: str | None
+    made_here: bool = False
+
+
+class Stored(StrEnum):
+    """What an object is to those already there."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    ALTERED = "altered"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """What became of a received object; `revision_id` is None where it joined none."""
+
+    outcome: Stored
+    revision_id: int | None
+    instance_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationActivity:
+    """An open association and when it was last heard of."""
+
+    id: str
+    active_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRevision:
+    """A revision that still receives, with the open associations that stored into it."""
+
+    revision_id: int
+    study_instance_uid: str
+    calling_ae: str
+    opened_at: datetime
+    last_received_at: datetime
+    associations: tuple[AssociationActivity, ...]
+
+
+def record_instance(
+    session: Session, received: ReceivedInstance, *, now: datetime, actor: str
+) -> StoredInstance:
+    """Record an object and what follows from it: a duplicate, an altered copy, a conflict, a revision.
+
+    Two listeners may record the same object at once: one of them finds a duplicate.
+    """
+    study = _study_of(session, received, now)
+    stored = _stored(session, received, now)
+    _audit_reception(session, received, stored, now=now, actor=actor)
+    if stored.outcome is Stored.DUPLICATE:
+        return stored
+    if not received.made_here and _disagrees(study, received):
+        _put_on_hold(session, study, received, now=now, actor=actor)
+    if stored.outcome is Stored.ALTERED or received.reason_not_analysed is not None:
+        return stored
+    revision = _joined_revision(session, study, received, now=now, actor=actor)
+    session.execute(update(Instance).where(Instance.id == stored.instance_id).values(revision_id=revision.id))
+    return StoredInstance(Stored.NEW, revision.id, stored.instance_id)
+
+
+def is_own_uid(session: Session, sop_instance_uid: str) -> bool:
+    """Return whether this SOP Instance UID stands in our results."""
+    return session.get(Result, sop_instance_uid) is not None
+
+
+def open_association(
+    session: Session, *, id: str, listener: str, calling_ae: str, peer: str, now: datetime
+) -> None:
+    """Note an association that may hold its studies open."""
+    session.add(
+        Association(id=id, listener=listener, calling_ae=calling_ae, peer=peer, opened_at=now, active_at=now)
+    )
+
+
+def touch_associations(session: Session, active_at: Mapping[str, datetime]) -> None:
+    """Note when each association (by its id) was last heard of; unknown ones are passed over."""
+    for association_id, instant in sorted(active_at.items()):
+        session.execute(update(Association).where(Association.id == association_id).values(active_at=instant))
+
+
+def close_association(session: Session, association_id: str) -> None:
+    """Forget an association that ended."""
+    session.execute(delete(Association).where(Association.id == association_id))
+
+
+def forget_listener(session: Session, listener: str) -> None:
+    """Forget all associations of a listener that died: none of them is open any more."""
+    session.execute(delete(Association).where(Association.listener == listener))
+
+
+def receiving(session: Session) -> list[OpenRevision]:
+    """Return every revision that is still open, oldest first."""
+    activity: dict[int | None, list[AssociationActivity]] = {}
+    stored_by = (
+        select(Instance.revision_id, Association.id, Association.active_at)
+        .join(Association, Association.id == Instance.association_id)
+        .join(Revision, Revision.id == Instance.revision_id)
+        .where(Revision.stage == Stage.RECEIVING)
+        .distinct()
+    )
+    for revision_id, association_id, active_at in session.execute(stored_by):
+        activity.setdefault(revision_id, []).append(AssociationActivity(association_id, active_at))
+    opened = select(Revision).where(Revision.stage == Stage.RECEIVING).order_by(Revision.id)
+    return [_open_revision(each, activity.get(each.id, [])) for each in session.scalars(opened)]
+
+
+def close_revision(session: Session, revision_id: int, *, now: datetime, actor: str) -> int:
+    """Close a revision that receives and return the id of its analysis job. Raises IllegalMove."""
+    revision = locked_revision(session, revision_id)
+    move(revision, Stage.QUEUED)
+    revision.closed_at = now
+    audit.append(
+        session,
+        event=Event.STUDY_CLOSED,
+        actor=actor,
+        now=now,
+        study_instance_uid=revision.study_instance_uid,
+        detail={"revision": revision.number},
+    )
+    return jobs.create(session, JobKind.ANALYSIS, revision.id, now)
+
+
+def _open_revision(revision: Revision, activity: list[AssociationActivity]) -> OpenRevision:
+    return OpenRevision(
+        revision.id,
+        revision.study_instance_uid,
+        revision.calling_ae,
+        revision.opened_at,
+        revision.last_received_at,
+        tuple(activity),
+    )
+
+
+def _study_of(session: Session, received: ReceivedInstance, now: datetime) -> Study:
+    values = {
+        "study_instance_uid": received.study_instance_uid,
+        "patient_id": received.patient_id,
+        "issuer_of_patient_id": received.issuer_of_patient_id,
+        "created_at": now,
+    }
+    insert_if_absent(session, Study, values, Study.study_instance_uid)
+    return locked_study(session, received.study_instance_uid)
+
+
+def _stored(session: Session, received: ReceivedInstance, now: datetime) -> StoredInstance:
+    values = {
+        "sop_instance_uid": received.sop_instance_uid,
+        "sha256": received.sha256,
+        "sop_class_uid": received.sop_class_uid,
+        "transfer_syntax_uid": received.transfer_syntax_uid,
+        "study_instance_uid": received.study_instance_uid,
+        "series_instance_uid": received.series_instance_uid,
+        "association_id": received.association_id,
+        "calling_ae": received.calling_ae,
+        "peer": received.peer,
+        "path": received.path,
+        "size_bytes": received.size_bytes,
+        "reason_not_analysed": received.reason_not_analysed,
+        "received_at": now,
+    }
+    for in_use, outcome in ((True, Stored.NEW), (False, Stored.ALTERED)):
+        same = _same_bytes(session, received)
+        if same is not None:
+            return StoredInstance(Stored.DUPLICATE, same.revision_id, same.id)
+        instance_id = insert_if_absent(session, Instance, values | {"in_use": in_use}, Instance.id)
+        if instance_id is not None:
+            return StoredInstance(outcome, None, instance_id)
+    same = _same_bytes(session, received)
+    assert same is not None, "a unique key refused both rows, so one of the same bytes exists"
+    return StoredInstance(Stored.DUPLICATE, same.revision_id, same.id)
+
+
+def _same_bytes(session: Session, received: ReceivedInstance) -> Instance | None:
+    return session.scalars(
+        select(Instance).where(
+            Instance.sop_instance_uid == received.sop_instance_uid, Instance.sha256 == received.sha256
+        )
+    ).one_or_none()
+
+
+def _disagrees(study: Study, received: ReceivedInstance) -> bool:
+    known = (study.patient_id, study.issuer_of_patient_id)
+    return known != (storable(received.patient_id), storable(received.issuer_of_patient_id))
+
+
+def _put_on_hold(
+    session: Session, study: Study, received: ReceivedInstance, *, now: datetime, actor: str
+) -> None:
+    held = hold(session, study, now)
+    audit.append(
+        session,
+        event=Event.STUDY_CONFLICT,
+        actor=actor,
+        now=now,
+        study_instance_uid=study.study_instance_uid,
+        sop_instance_uid=received.sop_instance_uid,
+        outcome=Outcome.SERIOUS_FAILURE,
+        detail={
+            "patient_id": [study.patient_id, received.patient_id],
+            "issuer_of_patient_id": [study.issuer_of_patient_id, received.issuer_of_patient_id],
+            "revisions_held": held,
+        },
+    )
+
+
+def _joined_revision(
+    session: Session, study: Study, received: ReceivedInstance, *, now: datetime, actor: str
+) -> Revision:
+    newest = session.scalars(
+        select(Revision)
+        .where(Revision.study_instance_uid == study.study_instance_uid)
+        .order_by(Revision.number.desc())
+        .limit(1),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+    stage = Stage.RECEIVING if study.conflict_at is None else Stage.CONFLICT
+    if newest is not None and newest.stage is stage and newest.closed_at is None:
+        newest.last_received_at = max(newest.last_received_at, now)
+        return newest
+    return _opened_revision(
+        session, received, newest.number + 1 if newest else 1, stage, now=now, actor=actor
+    )
+
+
+def _opened_revision(
+    session: Session, received: ReceivedInstance, number: int, stage: Stage, *, now: datetime, actor: str
+) -> Revision:
+    revision = Revision(
+        study_instance_uid=received.study_instance_uid,
+        number=number,
+        stage=stage,
+        calling_ae=received.calling_ae,
+        opened_at=now,
+        last_received_at=now,
+    )
+    session.add(revision)
+    session.flush()
+    audit.append(
+        session,
+        event=Event.STUDY_OPENED,
+        actor=actor,
+        now=now,
+        study_instance_uid=received.study_instance_uid,
+        detail={"revision": number, "stage": stage, "calling_ae": received.calling_ae},
+    )
+    return revision
+
+
+def _audit_reception(
+    session: Session, received: ReceivedInstance, stored: StoredInstance, *, now: datetime, actor: str
+) -> None:
+    audit.append(
+        session,
+        event=_event_of(stored.outcome),
+        actor=actor,
+        now=now,
+        study_instance_uid=received.study_instance_uid,
+        sop_instance_uid=received.sop_instance_uid,
+        outcome=Outcome.MINOR_FAILURE if stored.outcome is Stored.ALTERED else Outcome.SUCCESS,
+        detail={
+            "calling_ae": received.calling_ae,
+            "peer": received.peer,
+            "association": received.association_id,
+            "sop_class_uid": received.sop_class_uid,
+            "transfer_syntax_uid": received.transfer_syntax_uid,
+            "series_instance_uid": received.series_instance_uid,
+            "sha256": received.sha256,
+            "size_bytes": received.size_bytes,
+            "path": received.path,
+            "reason_not_analysed": received.reason_not_analysed,
+        },
+    )
+
+
+def _event_of(outcome: Stored) -> Event:
+    match outcome:
+        case Stored.NEW:
+            return Event.INSTANCE_STORED
+        case Stored.DUPLICATE:
+            return Event.INSTANCE_DUPLICATE
+        case Stored.ALTERED:
+            return Event.INSTANCE_ALTERED
+        case _:
+            assert_never(outcome)
