@@ -86,6 +86,13 @@ def retry_later(session: Session, job_id: int, owner: str, *, not_before: dateti
     )
 
 
+def hand_back(session: Session, job_id: int, owner: str, *, now: datetime) -> bool:
+    """Give the job back undone, as if it had not been tried; False where the lease is lost."""
+    freed = {"lease_owner": None, "lease_until": None, "woken_at": None}
+    undone = {"state": JobState.WAITING, "not_before": now, "attempts": Job.attempts - 1}
+    return _change(session, job_id, owner, **undone, **freed)
+
+
 def bury(session: Session, job_id: int, owner: str, error: str) -> bool:
     """Give the job up for good; False where the lease is lost."""
     return _change(

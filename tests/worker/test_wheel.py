@@ -1,8 +1,8 @@
 """The wheel, installed into an environment of its own outside the checkout, analyses a phantom.
 
 The environment gets this distribution from the wheel alone. Third-party libraries are too large to install
-again (torch: 5 GB), so a .pth file adds the folder in which the tests found them; a .pth file of that folder is
-not read, so an editable install that lies there stays out of reach.
+again (torch: 5 GB), so a .pth file adds the folder in which the tests found them; a .pth file of that folder
+is not read, so an editable install that lies there stays out of reach.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,6 +19,7 @@ from celery import Celery, signals
 from cds_db.stages import JobKind
 from cds_plugin.config import Settings
 from cds_plugin.errors import CdsError
+from cds_plugin.presence import Presence
 from cds_plugin.queue import HARD_LIMIT_SECONDS, QUEUE_OF, TASK_OF, VISIBILITY_TIMEOUT_SECONDS, make_app
 from cds_worker.bundle import check_bundles
 from cds_worker.inference import Analyst
@@ -27,6 +29,9 @@ LOADING_SECONDS = 300
 """A child that has not loaded its models after this time is killed and replaced."""
 MAX_CHILD_MEMORY_KIB = 8 * 1024 * 1024
 """A child that holds more after a task is replaced; one picture of 120 megapixels needs a third of it."""
+
+PART_NAME = "worker"
+"""Under this name a child says hello once its models are warm."""
 
 assert HARD_LIMIT_SECONDS < VISIBILITY_TIMEOUT_SECONDS, "a running task would be handed out twice"
 
@@ -57,18 +62,25 @@ class Seat:
     stopping: StopFlag = field(default_factory=StopFlag)
     failed: StopFlag = field(default_factory=StopFlag)
     analyst: Analyst | None = None
+    kept: ExitStack = field(default_factory=ExitStack)
 
     def take(self, **_: object) -> None:
         """Load the models on this child's device; a child that can't stops the whole worker."""
         device = self.devices[current_process().index % len(self.devices)]
         try:
-            self.analyst = Analyst.load(self.settings, import_stack(), device, self.stopping.is_set)
+            analyst = Analyst.load(self.settings, import_stack(), device, self.stopping.is_set)
+            self.kept.enter_context(Presence(analyst.engine, PART_NAME))
+            self.analyst = analyst
         except CdsError as error:
             log.error("worker-can-not-load", **error.as_json())
         finally:
             if self.analyst is None:
                 self.failed.set()
                 os.kill(os.getppid(), signal.SIGTERM)
+
+    def leave(self, **_: object) -> None:
+        """Say goodbye where the child ends in order."""
+        self.kept.close()
 
     def analyse(self, job_id: int) -> None:
         """Do the analysis job `job_id`, or leave it to somebody else."""
@@ -105,5 +117,6 @@ def _app_with_task(settings: Settings, seat: Seat) -> Celery:
     )
     app.task(name=TASK_OF[JobKind.ANALYSIS])(seat.analyse)
     signals.worker_process_init.connect(seat.take, weak=False)
+    signals.worker_process_shutdown.connect(seat.leave, weak=False)
     signals.worker_shutting_down.connect(lambda **_: seat.stopping.set(), weak=False)
     return app

@@ -11,15 +11,15 @@ from typing import Any
 from cds_plugin.decoder import Decoder
 from cds_plugin.dicomize import Dicomizer
 from cds_plugin.errors import CdsError, Refused
-from cds_plugin.photograph import Photograph, read_header
+from cds_plugin.photograph import read_header
 from cds_plugin.results.build import BuiltResult
 from cds_plugin.results.identity import is_own_object
-from cds_plugin.study import Analysis, BundleIdentity, Lesion, LesionClass, ResultKind
+from cds_plugin.study import ResultKind
 from cds_worker.inputs import Input, InputKind, OutputNames, kind_of
+from cds_worker.picture import findings_json
 from cds_worker.pipeline import Pipeline
 
 FIRST_REVISION = 1
-DECIMALS = 6
 
 Line = dict[str, Any]
 
@@ -54,9 +54,8 @@ class Offline:
         return {
             "input": given.given,
             "sop_instance_uid": str(photograph.header.SOPInstanceUID),
-            **findings(photograph, analysis),
+            **findings_json(analysis, photograph.pixel_spacing_mm),
             "outputs": _outputs(source, outputs),
-            "bundles": {each.name: _bundle(each) for each in analysis.bundles},
             "seconds": {**decoding, **analysis.seconds},
         }
 
@@ -81,37 +80,6 @@ class Offline:
         return path
 
 
-def findings(photograph: Photograph, analysis: Analysis) -> Line:
-    """Return quality and lesions as JSON values; areas in mm2 only where the picture says its spacing."""
-    quality = analysis.quality
-    return {
-        "quality": {
-            "verdict": quality.verdict.value,
-            "reasons": list(quality.reasons),
-            "psnr_db": quality.psnr_db,
-        },
-        "lesions": [_lesion(each, photograph.pixel_spacing_mm) for each in analysis.lesions],
-    }
-
-
-def _lesion(lesion: Lesion, spacing_mm: tuple[float, float] | None) -> Line:
-    by_class = zip(LesionClass, lesion.probabilities, strict=True)
-    return {
-        "number": lesion.number,
-        "bbox": lesion.bbox.as_list(),
-        "score": round(lesion.score, DECIMALS),
-        "area_px": lesion.area_px,
-        "area_mm2": round(lesion.area_px * spacing_mm[0] * spacing_mm[1], DECIMALS) if spacing_mm else None,
-        "finding": lesion.finding.value,
-        "probabilities": {each.value: round(value, DECIMALS) for each, value in by_class},
-        "malignancy": round(lesion.malignancy, DECIMALS),
-    }
-
-
 def _outputs(source: Path, built: Mapping[ResultKind, Path]) -> dict[str, str | None]:
     written = {kind.value: str(built[kind].resolve()) if kind in built else None for kind in ResultKind}
     return {"source": str(source.resolve()), **written}
-
-
-def _bundle(identity: BundleIdentity) -> dict[str, str]:
-    return {"version": identity.version, "sha256": identity.sha256}

@@ -1,0 +1,102 @@
+"""One stored picture: decoded, analysed, and made into result objects; a refused one gets a report too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cds_db.studies import NewResult
+from cds_plugin.decoder import Decoder
+from cds_plugin.errors import Refused
+from cds_plugin.photograph import read_header
+from cds_plugin.results.build import BuiltResult
+from cds_plugin.study import Analysis, BundleIdentity, Lesion, LesionClass
+from cds_worker.keeping import KeptFile
+from cds_worker.pipeline import Pipeline
+
+DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnalysedPicture:
+    """What the pipeline says about one picture and the objects that go back for it.
+
+    `refusal` says why its pixels were not analysed; spacing is (row, column) in millimetres where known.
+    """
+
+    analysis: Analysis
+    results: tuple[BuiltResult, ...]
+    spacing_mm: tuple[float, float] | None = None
+    refusal: Refused | None = None
+
+
+def analyse_picture(
+    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, revision: int
+) -> AnalysedPicture:
+    """Return analysis and result objects of the DICOM file at `path`.
+
+    Pixels that can't be had make a report that says so. Raises Refused where not even a report can refer to
+    the picture, Unavailable where the file can't be opened.
+    """
+    try:
+        photograph = decoder.decode(path, max_pixels)
+        analysis = pipeline.analyse(photograph)
+        results = pipeline.results(photograph.header, photograph.rgb, analysis, revision)
+        return AnalysedPicture(*results, photograph.pixel_spacing_mm)
+    except Refused as refusal:
+        header = read_header(path)
+        results = pipeline.results(header, None, pipeline.not_analysed(header, refusal), revision)
+        return AnalysedPicture(*results, refusal=refusal)
+
+
+def new_result(result: BuiltResult, file: KeptFile, source_sop_instance_uid: str) -> NewResult:
+    """Return the row of one object whose bytes were kept."""
+    return NewResult(
+        sop_instance_uid=str(result.dataset.SOPInstanceUID),
+        sop_class_uid=str(result.dataset.SOPClassUID),
+        kind=result.kind.value,
+        source_sop_instance_uid=source_sop_instance_uid,
+        path=file.path,
+        sha256=file.sha256,
+        size_bytes=file.size_bytes,
+    )
+
+
+def audit_detail(analysed: AnalysedPicture) -> dict[str, Any]:
+    """Return what the audit keeps of one picture: models, answers, seconds, and why it was refused."""
+    detail = findings_json(analysed.analysis, analysed.spacing_mm)
+    refusal = analysed.refusal.as_json() if analysed.refusal else None
+    return {**detail, "seconds": dict(analysed.analysis.seconds), "refusal": refusal}
+
+
+def findings_json(analysis: Analysis, spacing_mm: tuple[float, float] | None) -> dict[str, Any]:
+    """Return quality, lesions and bundles as JSON values; areas in mm2 only where `spacing_mm` is known."""
+    quality = analysis.quality
+    return {
+        "quality": {
+            "verdict": quality.verdict.value,
+            "reasons": list(quality.reasons),
+            "psnr_db": quality.psnr_db,
+        },
+        "lesions": [_lesion_json(each, spacing_mm) for each in analysis.lesions],
+        "bundles": {each.name: _identity_json(each) for each in analysis.bundles},
+    }
+
+
+def _identity_json(identity: BundleIdentity) -> dict[str, str]:
+    return {"version": identity.version, "sha256": identity.sha256}
+
+
+def _lesion_json(lesion: Lesion, spacing_mm: tuple[float, float] | None) -> dict[str, Any]:
+    by_class = zip(LesionClass, lesion.probabilities, strict=True)
+    return {
+        "number": lesion.number,
+        "bbox": lesion.bbox.as_list(),
+        "score": round(lesion.score, DECIMALS),
+        "area_px": lesion.area_px,
+        "area_mm2": round(lesion.area_px * spacing_mm[0] * spacing_mm[1], DECIMALS) if spacing_mm else None,
+        "finding": lesion.finding.value,
+        "probabilities": {each.value: round(value, DECIMALS) for each, value in by_class},
+        "malignancy": round(lesion.malignancy, DECIMALS),
+    }
