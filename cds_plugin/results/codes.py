@@ -82,7 +82,7 @@ EQUAL_AREA_CIRCLE = _private("EQUAL_AREA", "Diameter of the circle of equal area
 DETECTION_SCORE = _private("SCORE", "Detection score of the segmentation model", "per lesion, 0-1")
 
 # Units
-MILLIMETRE = _row("mm", "UCUM", "millimeter", "unit, with Pixel Spacing", "CID 7460")
+MILLIMETRE = _row("mm", "UCUM", "mm", "unit, with Pixel Spacing", "CID 7460")
 SQUARE_MILLIMETRE = _row("mm2", "UCUM", "square millimeter", "unit, with Pixel Spacing", "CID 7461")
 PIXELS = _row("{pixels}", "UCUM", "pixels", "unit, without Pixel Spacing", "UCUM annotation")
 UNIT_RANGE = _row("{0:1}", "UCUM", "range: 0:1", "unit of probabilities", "UCUM annotation")

@@ -101,7 +101,7 @@ def _copy_patient_and_study(result: SOPClass, source: Source) -> None:
     header = Dataset()
     header.update(source.header)
     # highdicom chooses the modules to copy by SOP class; all photographs have the same ones.
-    header.SOPClassUID = VLPhotographicImageStorage
+    header.add_new("SOPClassUID", "UI", VLPhotographicImageStorage)
     result.copy_patient_and_study_information(header)
     if character_set := element_value(source.header, "SpecificCharacterSet"):
         result.SpecificCharacterSet = character_set

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from pydicom.uid import (
 from pydicom.valuerep import validate_value
 
 from cds_plugin.errors import Refused
+from cds_plugin.photograph import pixel_spacing_mm
 
 SOURCE_SOP_CLASSES = frozenset(
     {
@@ -83,13 +85,14 @@ def read_source(header: Dataset) -> Source:
             f"results can't be made for SOP class {sop_class_uid}",
             "Send Dermoscopic Photography, VL Photographic or Secondary Capture images.",
         )
+    writable = _writable_header(header)
     return Source(
         study_instance_uid=_required_uid(header, "StudyInstanceUID"),
         series_instance_uid=_required_uid(header, "SeriesInstanceUID"),
         sop_instance_uid=_required_uid(header, "SOPInstanceUID"),
         sop_class_uid=sop_class_uid,
-        pixel_spacing_mm=pixel_spacing_mm(header),
-        header=_writable_header(header),
+        pixel_spacing_mm=pixel_spacing_mm(writable),
+        header=writable,
     )
 
 
@@ -99,12 +102,6 @@ def element_value(header: Dataset, keyword: str) -> Any:
         return header.get(keyword)
     except _UNREADABLE:
         return None
-
-
-def pixel_spacing_mm(header: Dataset) -> tuple[float, float] | None:
-    """Return Pixel Spacing (0028,0030) as (row, column) in mm; None unless both are positive and finite."""
-    numbers = decimals(header, "PixelSpacing", 2)
-    return (numbers[0], numbers[1]) if numbers and min(numbers) > 0 else None
 
 
 def decimals(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
@@ -136,7 +133,7 @@ def _writable_header(header: Dataset) -> Dataset:
     writable = Dataset()
     for element in _readable_elements(header):
         if element.VR not in _STRICT_VRS or _is_valid(element):
-            writable.add(element)
+            writable.add(copy(element))
     if element_value(writable, "PatientSex") not in _PATIENT_SEXES:
         writable.PatientSex = ""
     for keyword in TYPE_2_OF_PATIENT_AND_STUDY:

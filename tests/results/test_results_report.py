@@ -1,0 +1,230 @@
+"""The SR says what the analysis says, to highdicom's reader and to dcmtk."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import highdicom as hd
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes as dicom_codes
+from result_cases import KERATOSIS, SOURCES, TWO_LESIONS, analysis, built, dermoscopic, ellipse, reread
+
+from cds_plugin.results import codes
+from cds_plugin.results.build import build_results
+from cds_plugin.results.report import NO_LESION
+from cds_plugin.study import Analysis, Lesion, LesionClass, Quality, ResultKind, Verdict
+
+SR = ResultKind.REPORT
+Dcmtk = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def groups_of(report: Dataset) -> list[Any]:
+    """Return the TID 1410 groups as highdicom reads them."""
+    return list(hd.sr.Comprehensive3DSR.from_dataset(report).content.get_planar_roi_measurement_groups())
+
+
+def numbers_of(group: Any) -> dict[str, tuple[float, str]]:
+    """Return value and unit by code value."""
+    return {each.name.value: (each.value, each.unit.value) for each in group.get_measurements()}
+
+
+def items_of(item: Dataset) -> Iterator[Dataset]:
+    """Yield every content item, depth first."""
+    for child in item.get("ContentSequence", ()):
+        yield child
+        yield from items_of(child)
+
+
+def texts_of(report: Dataset) -> list[str]:
+    """Return the report's comments in their order."""
+    comments = [each for each in items_of(report) if each.ValueType == "TEXT"]
+    return [each.TextValue for each in comments if each.ConceptNameCodeSequence[0].CodeValue == "121106"]
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_highdicom_reads_the_numbers_back(source: Any) -> None:
+    header = source()
+    results = built(header)
+    report = hd.sr.srread(BytesIO(results[SR].as_bytes()))
+    groups = report.content.get_planar_roi_measurement_groups()
+    assert len(groups) == len(TWO_LESIONS)
+    calibrated = "PixelSpacing" in header
+    for lesion, group in zip(TWO_LESIONS, groups, strict=True):
+        numbers = numbers_of(group)
+        for each, probability in zip(LesionClass, lesion.probabilities, strict=True):
+            assert numbers[f"PROB_{each}"] == (probability, "{0:1}")
+        assert numbers["PROB_malignant"] == (lesion.malignancy, "{0:1}")
+        assert numbers["SCORE"] == (lesion.score, "{0:1}")
+        assert numbers["42798000"][1] == ("mm2" if calibrated else "{pixels}")
+        assert {numbers[code][1] for code in ("81827009", "103339001", "103340004")} == {
+            "mm" if calibrated else "{pixels}"
+        }
+
+
+def test_sizes_without_spacing_are_pixels_and_with_spacing_millimetres() -> None:
+    (lesion, _) = TWO_LESIONS
+    (group, _) = groups_of(reread(built(dermoscopic())[SR]))
+    assert numbers_of(group)["42798000"] == (float(lesion.area_px), "{pixels}")
+    (group, _) = groups_of(reread(built(dermoscopic(PixelSpacing=[0.02, 0.03]))[SR]))
+    assert numbers_of(group)["42798000"] == (pytest.approx(lesion.area_px * 0.02 * 0.03), "mm2")
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.floats(1e-12, 1.0), min_size=7, max_size=7))
+def test_any_probabilities_come_back(weights: list[float]) -> None:
+    probabilities = tuple(weight / sum(weights) for weight in weights)
+    report = reread(built(said=analysis(ellipse(1, 3, 4, 20, 20, probabilities)))[SR])
+    (group,) = groups_of(report)
+    numbers = numbers_of(group)
+    assert [numbers[f"PROB_{each}"][0] for each in LesionClass] == list(probabilities)
+    first = next(iter(group.get_measurements()))
+    assert first.value == max(probabilities)
+
+
+def test_the_first_number_is_the_probability_of_the_finding() -> None:
+    for lesion, group in zip(TWO_LESIONS, groups_of(reread(built()[SR])), strict=True):
+        assert group.finding_type.value == lesion.finding
+        assert next(iter(group.get_measurements())).name.value == f"PROB_{lesion.finding}"
+
+
+def test_a_single_diagnosis_has_its_equivalent_and_a_group_its_members() -> None:
+    melanoma, keratosis = groups_of(reread(built()[SR]))
+    (equivalent,) = melanoma.finding_type.EquivalentCodeSequence
+    assert equivalent.CodeValue == "1162635006"
+    assert "EquivalentCodeSequence" not in keratosis.finding_type
+    members = [each.value for each in keratosis.get_qualitative_evaluations(codes.CLASS_INCLUDES)]
+    assert [each.value for each in members] == ["201101007", "1162893000"]
+
+
+def test_the_polygon_is_the_outline_of_the_lesion() -> None:
+    for lesion, group in zip(TWO_LESIONS, groups_of(reread(built()[SR])), strict=True):
+        points = group.roi.value
+        assert group.roi.graphic_type.value == "POLYLINE"
+        assert np.array_equal(points[0], points[-1])
+        drawn = np.zeros((61, 83), dtype=np.uint8)
+        cv2.fillPoly(drawn, [np.floor(points).astype(np.int32)], 1)
+        assert np.array_equal(drawn.astype(bool), lesion.full_mask(61, 83))
+
+
+def test_models_are_identified_with_their_digests() -> None:
+    report = reread(built()[SR])
+    parameters = {each.TextValue for each in items_of(report) if _name(each) == "111002"}
+    assert parameters == {f"bundle sha256={letter * 64}" for letter in "abc"}
+    names = {each.TextValue for each in items_of(report) if _name(each) == "111001"}
+    assert names == {
+        "dermoscopy_quality_gate",
+        "dermoscopy_lesion_segmentation",
+        "dermoscopy_lesion_classification",
+    }
+
+
+def test_evidence_lists_the_picture_and_the_segmentation() -> None:
+    header = dermoscopic()
+    results = built(header)
+    report = hd.sr.srread(BytesIO(results[SR].as_bytes()))
+    listed = {str(instance) for _, _, instance, _ in report.get_evidence(current_procedure_only=True)}
+    segmentation = results[ResultKind.SEGMENTATION].dataset
+    assert listed == {str(header.SOPInstanceUID), str(segmentation.SOPInstanceUID)}
+
+
+def test_nobody_has_verified_it() -> None:
+    report = reread(built()[SR])
+    assert (report.VerificationFlag, report.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
+    assert "research use, not for diagnosis" in report.SeriesDescription
+    assert report.ConceptNameCodeSequence[0].CodeValue == "126000"
+    assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reasons", "lesions", "first"),
+    [
+        (Verdict.DIAGNOSTIC, (), (), NO_LESION),
+        (Verdict.DIAGNOSTIC, (), TWO_LESIONS, "Research use only, not for diagnosis"),
+        (Verdict.LIMITED, ("blurred",), TWO_LESIONS, "limited image quality: blurred"),
+        (Verdict.NON_DIAGNOSTIC, ("out of focus", "too dark"), (), "not analysed: out of focus; too dark"),
+        (Verdict.NON_DIAGNOSTIC, (), (), "not analysed: no reason given"),
+    ],
+)
+def test_the_weightiest_words_stand_first(
+    verdict: Verdict, reasons: tuple[str, ...], lesions: tuple[Lesion, ...], first: str
+) -> None:
+    report = reread(built(said=analysis(*lesions, verdict=verdict, reasons=reasons))[SR])
+    texts = texts_of(report)
+    assert texts[0] == first
+    assert "Research use only, not for diagnosis" in texts
+    assert all(reason in texts for reason in reasons)
+    grades = [each for each in items_of(report) if _name(each) == "111101"]
+    assert [each.ConceptCodeSequence[0].CodeValue for each in grades] == [codes.QUALITY_GRADES[verdict].value]
+
+
+def test_a_limited_picture_without_lesion_says_both() -> None:
+    said = analysis(verdict=Verdict.LIMITED, reasons=("blurred",))
+    assert texts_of(reread(built(said=said)[SR]))[:2] == ["limited image quality: blurred", NO_LESION]
+
+
+def test_no_lesion_means_no_group_and_no_segmentation() -> None:
+    results = built(said=analysis())
+    assert set(results) == {ResultKind.REPORT, ResultKind.OVERLAY}
+    assert groups_of(reread(results[SR])) == []
+
+
+def test_an_undecodable_picture_gets_a_report_alone() -> None:
+    header = dermoscopic()
+    del header.Rows, header.Columns
+    bundles = analysis().bundles
+    said = Analysis(0, 0, Quality(Verdict.NON_DIAGNOSTIC, ("pixel data is cut off",), None), (), bundles)
+    (report,) = build_results(header, None, said, 1)
+    assert texts_of(reread(report))[0] == "not analysed: pixel data is cut off"
+
+
+def test_reasons_in_any_script_do_not_break_the_character_set() -> None:
+    header = dermoscopic(SpecificCharacterSet="ISO_IR 100")
+    said = analysis(verdict=Verdict.NON_DIAGNOSTIC, reasons=("zu dunkel – 暗い \\ Ä",))
+    report = reread(built(header, said)[SR])
+    assert texts_of(report)[0] == "not analysed: zu dunkel ? ?? / ?"
+
+
+def test_thousands_of_outline_points_still_fit() -> None:
+    comb = np.zeros((200, 9000), dtype=np.bool_)
+    comb[100:, :] = True
+    comb[::1, ::2] = True
+    rows, columns = comb.shape
+    lesion = Lesion(1, _box(comb), comb, 0.9, KERATOSIS)
+    header = dermoscopic(rows=rows, columns=columns)
+    report = reread(built(header, analysis(lesion, rows=rows, columns=columns))[SR])
+    (group,) = groups_of(report)
+    assert 4 <= len(group.roi.value) <= 1001
+
+
+def test_dsrdump_reads_it(dcmtk: Dcmtk, tmp_path: Path) -> None:
+    path = tmp_path / "report.dcm"
+    path.write_bytes(built()[SR].as_bytes())
+    shown = dcmtk("dsrdump", "+Pl", path)
+    assert shown.returncode == 0, shown.stderr
+    for words in ("Probability of melanoma", "Lesion 2", "POLYLINE", "Research use only, not for diagnosis"):
+        assert words in shown.stdout
+
+
+def test_the_procedure_reported_is_the_imaging() -> None:
+    report = reread(built()[SR])
+    (procedure,) = [each for each in items_of(report) if _name(each) == "121058"]
+    concept = procedure.ConceptCodeSequence[0]
+    assert concept.CodeValue == dicom_codes.SCT.DermoscopicPhotography.value
+
+
+def _name(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeValue)
+
+
+def _box(mask: np.ndarray) -> Any:
+    from_mask = ellipse(1, 0, 0, mask.shape[1], mask.shape[0])
+    return from_mask.bbox

@@ -1,0 +1,61 @@
+"""Every kind of object over every kind of source passes a validator that is not ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from result_cases import CREATED, SOURCES, TWO_LESIONS, analysis, dermoscopic, ellipse, skin
+
+from cds_plugin.results.build import BuiltResult, build_results
+from cds_plugin.study import Analysis, ResultKind, Verdict
+
+Dciodvfy = Callable[[Path], list[str]]
+
+ANALYSES = {
+    "two lesions": analysis(*TWO_LESIONS),
+    "limited": analysis(TWO_LESIONS[0], verdict=Verdict.LIMITED, reasons=("blurred",)),
+    "no lesion": analysis(),
+    "not analysed": analysis(verdict=Verdict.NON_DIAGNOSTIC, reasons=("out of focus",)),
+}
+
+
+@pytest.mark.parametrize("said", ANALYSES.values(), ids=ANALYSES)
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_dciodvfy_finds_no_error(
+    source: Callable[[], object], said: Analysis, dciodvfy: Dciodvfy, tmp_path: Path
+) -> None:
+    results = build_results(source(), skin(), said, 1, CREATED)
+    assert len(results) == (3 if said.lesions else 2)
+    assert errors_in(results, dciodvfy, tmp_path) == []
+
+
+def test_dciodvfy_finds_no_error_when_nothing_could_be_decoded(dciodvfy: Dciodvfy, tmp_path: Path) -> None:
+    header = dermoscopic()
+    del header.Rows, header.Columns
+    refused = analysis(verdict=Verdict.NON_DIAGNOSTIC, reasons=("truncated",), rows=0, columns=0)
+    (report,) = build_results(header, None, refused, 1, CREATED)
+    assert report.kind is ResultKind.REPORT
+    assert errors_in((report,), dciodvfy, tmp_path) == []
+
+
+def test_dciodvfy_finds_no_error_with_many_lesions(dciodvfy: Dciodvfy, tmp_path: Path) -> None:
+    many = [ellipse(number, 2 * number, number, 9, 9) for number in range(1, 31)]
+    results = build_results(dermoscopic(), skin(), analysis(*many), 1, CREATED)
+    assert errors_in(results, dciodvfy, tmp_path) == []
+
+
+def test_the_validator_would_have_said_so(dciodvfy: Dciodvfy, tmp_path: Path) -> None:
+    _, report, _ = build_results(dermoscopic(), skin(), ANALYSES["two lesions"], 1, CREATED)
+    del report.dataset.VerificationFlag
+    assert errors_in((report,), dciodvfy, tmp_path) != []
+
+
+def errors_in(results: tuple[BuiltResult, ...], dciodvfy: Dciodvfy, folder: Path) -> list[str]:
+    found = []
+    for result in results:
+        path = folder / f"{result.kind}.dcm"
+        path.write_bytes(result.as_bytes())
+        found += [f"{result.kind}: {line}" for line in dciodvfy(path)]
+    return found
