@@ -26,7 +26,7 @@ WAKE_AGAIN_SECONDS = 15
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that the caller may do now; `attempts` counts this time, `subject_id` is a revision or delivery."""
+    """A job that the caller may do now; `subject_id` is revision or delivery, `attempts` counts this one."""
 
     job_id: int
     kind: JobKind
