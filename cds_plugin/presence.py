@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -39,6 +40,8 @@ class Presence:
     ) -> None:
         self._leaving.set()
         self._thread.join()
+        with suppress(SQLAlchemyError), transaction(self._engine) as session:
+            processes.say_goodbye(session, self._name, socket.gethostname(), os.getpid())
 
     def _keep(self) -> None:
         self._say_hello()

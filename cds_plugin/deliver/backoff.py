@@ -23,8 +23,8 @@ class Backoff:
         """
         if attempts < 1 or not 0 <= jitter <= 1:
             raise ValueError(f"attempt {attempts}, jitter {jitter}")
-        doublings = min(attempts - 1, 30)
-        return min(self.first * 2**doublings, self.longest) * (1 - jitter / 2)
+        doubled: timedelta = self.first * 2 ** min(attempts - 1, 30)
+        return min(doubled, self.longest) * (1 - jitter / 2)
 
 
 AWAY = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=60))

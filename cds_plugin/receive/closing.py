@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from cds_db.session import transaction
+from cds_db.session import snapshot, transaction
 from cds_db.studies import OpenRevision, close_revision, receiving
 from cds_plugin.config import Listener
 
@@ -55,11 +57,18 @@ def why_closed(revision: OpenRevision, rule: ClosingRule, now: datetime) -> Clos
 
 
 def close_due(engine: Engine, rule: ClosingRule, now: datetime) -> tuple[tuple[int, Closed], ...]:
-    """Close every complete revision in one transaction; return their analysis jobs and the reasons."""
+    """Close every complete revision in one transaction; return their analysis jobs and the reasons.
+
+    Looks without the write lock first: mostly there is nothing to do.
+    """
+    with snapshot(engine) as session:
+        if not _due(session, rule, now):
+            return ()
     with transaction(engine) as session:
-        reasons = {each.revision_id: why_closed(each, rule, now) for each in receiving(session)}
-        return tuple(
-            (close_revision(session, revision_id, now=now, actor=ACTOR), reason)
-            for revision_id, reason in reasons.items()
-            if reason is not None
-        )
+        due = _due(session, rule, now)
+        return tuple((close_revision(session, key, now=now, actor=ACTOR), why) for key, why in due.items())
+
+
+def _due(session: Session, rule: ClosingRule, now: datetime) -> Mapping[int, Closed]:
+    reasons = {each.revision_id: why_closed(each, rule, now) for each in receiving(session)}
+    return {revision_id: reason for revision_id, reason in reasons.items() if reason is not None}

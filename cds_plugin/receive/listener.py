@@ -25,9 +25,9 @@ from cds_plugin.config import Settings
 from cds_plugin.errors import Unavailable
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
 from cds_plugin.receive.bounds import DIMSE_SECONDS, PDU_BYTES, Bounds
+from cds_plugin.receive.server import BoundedMessages, ListenerServer
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.store import StoreHandler, turns
-from cds_plugin.receive.server import BoundedMessages, ListenerServer
 
 log = structlog.get_logger()
 

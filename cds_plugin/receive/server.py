@@ -75,7 +75,7 @@ class BoundedMessages(DIMSEServiceProvider):
             file.seek(0)
             file.truncate()
         primitive.presentation_data_value_list = [
-            (context, data if data[0] & 1 else data[:1])
+            [context, data if data[0] & 1 else data[:1]]
             for context, data in primitive.presentation_data_value_list
         ]
 

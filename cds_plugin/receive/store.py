@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from pydicom.dataset import Dataset
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 from cds_db import audit, studies
 from cds_db.events import Event as AuditEvent
 from cds_db.events import Outcome
+from cds_db.models import Association
 from cds_db.session import transaction
 from cds_plugin.config import Settings
 from cds_plugin.receive.admission import NotAnalysed, reason_not_analysed
@@ -28,9 +30,9 @@ from cds_plugin.receive.answers import NotKept, Offered, Quarantined, Status, id
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.header import Header, read_received, uid_problem
+from cds_plugin.receive.server import BoundedMessages
 from cds_plugin.receive.spool import Spool, sha256_of
 from cds_plugin.receive.structure import Unparsable
-from cds_plugin.receive.server import BoundedMessages
 from cds_plugin.rules import rule_for
 
 log = structlog.get_logger()
@@ -109,17 +111,17 @@ class StoreHandler:
     def _record(self, session: Session, sender: OpenAssociation, received: studies.ReceivedInstance) -> None:
         """Write the rows of an object; the association's own row comes with its first one."""
         now = datetime.now(UTC)
-        if not sender.recorded:
+        if not sender.recorded and session.get(Association, sender.id) is None:
             studies.open_association(
                 session,
-                association_id=sender.id,
+                id=sender.id,
                 listener=self.listener,
                 calling_ae=sender.calling_ae,
                 peer=sender.peer,
                 now=sender.opened_at,
             )
         studies.record_instance(session, received, now=now, actor=sender.calling_ae)
-        if received.reason_not_analysed == NotAnalysed.MADE_HERE:
+        if received.made_here:
             audit.append(
                 session,
                 event=AuditEvent.OWN_OBJECT_RECEIVED,
@@ -169,10 +171,11 @@ def turns(engine: Engine) -> AbstractContextManager[Any]:
 
 
 def _offered(event: Event, association: OpenAssociation) -> Offered:
+    request = cast(C_STORE, event.request)
     return Offered(
         path=Path(event.dataset_path),
-        sop_class_uid=str(event.request.AffectedSOPClassUID or ""),
-        sop_instance_uid=str(event.request.AffectedSOPInstanceUID or ""),
+        sop_class_uid=str(request.AffectedSOPClassUID or ""),
+        sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
         transfer_syntax_uid=str(event.context.transfer_syntax),
         association=association,
     )
@@ -207,6 +210,7 @@ def _received(
         peer=offered.association.peer,
         association_id=offered.association.id,
         reason_not_analysed=reason,
+        made_here=reason is NotAnalysed.MADE_HERE,
     )
 
 

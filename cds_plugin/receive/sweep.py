@@ -6,8 +6,6 @@ tried again: until then studies stay open and audit rows unsealed, and nothing i
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from cds_db import audit, jobs, processes, studies
-from cds_db.models import Association, Instance
-from cds_db.session import transaction
+from cds_db.models import Association, AuditEntry, Instance
+from cds_db.session import snapshot, transaction
 from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
 from cds_plugin.queue import wake
 from cds_plugin.receive.closing import ClosingRule, close_due
+from cds_plugin.receive.listener import PROCESS_NAME as LISTENER
 from cds_plugin.receive.spool import ORPHAN_GRACE_SECONDS, PREFIXES, Spool
 
 log = structlog.get_logger()
@@ -33,9 +32,11 @@ log = structlog.get_logger()
 PROCESS_NAME = "sweep"
 TICK_SECONDS = 0.25
 """A complete study waits at most this long to be closed; a row to be sealed."""
-HELLO_SECONDS = 1.0
-ORPHANS_SECONDS = 10.0
-"""One of 256 spool folders at a time: a round takes 43 minutes."""
+LISTENERS_SECONDS = 5.0
+ORPHANS_SECONDS = 30.0
+"""One of 256 spool folders at a time: a round takes two hours."""
+PATHS_PER_QUERY = 500
+"""Databases bound the parameters of a statement."""
 AFTER_FAILURE_SECONDS = 1.0
 WAKE_LIMIT = 200
 """Jobs woken in one tick: a long queue must not keep the sealer waiting."""
@@ -53,8 +54,7 @@ class Sweeper:
         self._spool = Spool(settings.storage.directory)
         self._next_prefix = 0
         self._slow_steps = {
-            self._say_hello: HELLO_SECONDS,
-            self._forget_dead_listeners: HELLO_SECONDS,
+            self._forget_dead_listeners: LISTENERS_SECONDS,
             self._remove_orphans: ORPHANS_SECONDS,
         }
         self._last_run: dict[Callable[[], None], float] = {}
@@ -81,44 +81,57 @@ class Sweeper:
 
     def wake_due(self) -> None:
         """Wake jobs that nobody was woken for, whose time has come, or whose worker died."""
-        with transaction(self._engine) as session:
+        with snapshot(self._engine) as session:
             due = jobs.due(session, datetime.now(UTC), WAKE_LIMIT)
         self._wake(due)
 
     def seal(self) -> None:
         """Link every committed audit row into the hash chain."""
-        while True:
+        while self._has_unsealed():
             with transaction(self._engine) as session:
-                sealed = audit.seal(session, datetime.now(UTC))
-            if sealed < audit.SEAL_BATCH:
-                return
+                audit.seal(session, datetime.now(UTC))
+
+    def _has_unsealed(self) -> bool:
+        with snapshot(self._engine) as session:
+            unsealed = select(AuditEntry.id).where(AuditEntry.seq.is_(None)).limit(1)
+            return session.scalar(unsealed) is not None
 
     def _wake(self, due: Sequence[tuple[int, JobKind]]) -> None:
-        woken = [job_id for job_id, kind in due if wake(self._app, kind, job_id)]
-        if len(woken) < len(due):
-            log.warning("broker is away", jobs_waiting=len(due) - len(woken))
-        if woken:
-            with transaction(self._engine) as session:
-                jobs.mark_woken(session, woken, datetime.now(UTC))
+        """Note the waking first: a job that its task hands back at once must not look woken afterwards."""
+        if not due:
+            return
+        now = datetime.now(UTC)
+        self._mark([job_id for job_id, _ in due], now)
+        for position, (job_id, kind) in enumerate(due):
+            if not wake(self._app, kind, job_id):
+                unheard = [job_id for job_id, _ in due[position:]]
+                log.warning("broker is away", jobs_waiting=len(unheard))
+                self._mark(unheard, now - timedelta(seconds=jobs.WAKE_AGAIN_SECONDS))
+                return
 
-    def _say_hello(self) -> None:
+    def _mark(self, job_ids: Sequence[int], woken_at: datetime) -> None:
         with transaction(self._engine) as session:
-            processes.say_hello(session, PROCESS_NAME, socket.gethostname(), os.getpid(), datetime.now(UTC))
+            jobs.mark_woken(session, job_ids, woken_at)
 
     def _forget_dead_listeners(self) -> None:
         since = datetime.now(UTC) - timedelta(seconds=SILENT_LISTENER_SECONDS)
-        with transaction(self._engine) as session:
+        with snapshot(self._engine) as session:
             listeners = session.scalars(select(distinct(Association.listener))).all()
-            alive = {f"{each.host}:{each.pid}" for each in processes.alive(session, since)}
-            for listener in set(listeners) - alive:
-                log.warning("listener is dead", listener=listener)
+            alive = {
+                f"{each.host}:{each.pid}"
+                for each in processes.alive(session, since)
+                if each.name == LISTENER
+            }
+        for listener in set(listeners) - alive:
+            log.warning("listener is dead", listener=listener)
+            with transaction(self._engine) as session:
                 studies.forget_listener(session, listener)
 
     def _remove_orphans(self) -> None:
         prefix = PREFIXES[self._next_prefix]
         self._next_prefix = (self._next_prefix + 1) % len(PREFIXES)
         if (self._spool.files / prefix).is_dir():
-            with transaction(self._engine) as session:
+            with snapshot(self._engine) as session:
                 removed = self._spool.remove_orphans(
                     prefix, lambda paths: _known(session, paths), time.time() - ORPHAN_GRACE_SECONDS
                 )
@@ -134,11 +147,15 @@ class Sweeper:
     def _try(self, step: Callable[[], None]) -> bool:
         try:
             step()
-        except (SQLAlchemyError, IllegalMove, OSError) as error:
+        except (SQLAlchemyError, audit.ChainBroken, IllegalMove, OSError) as error:
             log.error("step failed", step=step.__name__, problem=type(error).__name__)
             return False
         return True
 
 
 def _known(session: Session, paths: Sequence[str]) -> set[str]:
-    return set(session.scalars(select(Instance.path).where(Instance.path.in_(paths))))
+    known: set[str] = set()
+    for start in range(0, len(paths), PATHS_PER_QUERY):
+        some = Instance.path.in_(paths[start : start + PATHS_PER_QUERY])
+        known.update(session.scalars(select(Instance.path).where(some)))
+    return known

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from drawn_objects import a_photograph, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
@@ -22,7 +23,6 @@ from pynetdicom.dsutils import split_dataset
 
 from cds_plugin.receive.header import read_received, uid_problem
 from cds_plugin.receive.structure import DEPTH, Encoding, Unparsable, check_structure, encoding_of
-from drawn_objects import a_photograph, written
 
 SYNTAXES = [
     ImplicitVRLittleEndian,

@@ -1,0 +1,53 @@
+"""`cds-plugin deliver`: results to their destinations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event
+
+import structlog
+
+from cds_db.stages import JobKind
+from cds_plugin.config import load_settings
+from cds_plugin.console import ConfigOption, guarded, log_to_stderr
+from cds_plugin.deliver.dispatch import Dispatcher
+from cds_plugin.deliver.task import Deliverer
+from cds_plugin.foreground import open_database
+from cds_plugin.presence import Presence
+from cds_plugin.queue import QUEUE_OF, TASK_OF, make_app
+
+log = structlog.get_logger()
+
+PROCESS_NAME = "deliver"
+
+
+def command(config: ConfigOption = None) -> None:
+    """Send results to their destinations until SIGTERM or Ctrl-C."""
+    guarded(lambda: _deliver(config))
+
+
+def _deliver(config: Path | None) -> None:
+    log_to_stderr()
+    settings = load_settings(config)
+    engine = open_database(settings)
+    stopping = Event()
+    dispatcher = Dispatcher(engine, Deliverer(settings, engine, stopping))
+    app = make_app(settings)
+    app.task(name=TASK_OF[JobKind.DELIVERY])(dispatcher.submit)
+    worker = app.Worker(
+        pool="threads",
+        concurrency=1,
+        queues=[QUEUE_OF[JobKind.DELIVERY]],
+        hostname=f"{PROCESS_NAME}@%h",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+        quiet=True,
+    )
+    with Presence(engine, PROCESS_NAME):
+        log.info("delivering", destinations=[each.name for each in settings.destinations])
+        worker.start()
+        stopping.set()
+        dispatcher.close()
+    log.info("stopped")

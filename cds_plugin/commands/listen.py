@@ -1,0 +1,28 @@
+"""`cds-plugin listen`: the DICOM listener."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from cds_plugin.config import load_settings
+from cds_plugin.console import ConfigOption, guarded, log_to_stderr
+from cds_plugin.foreground import open_database, stop_on_signals
+from cds_plugin.receive.listener import DicomListener
+
+log = structlog.get_logger()
+
+
+def command(config: ConfigOption = None) -> None:
+    """Receive studies over DICOM until SIGTERM or Ctrl-C."""
+    guarded(lambda: _listen(config))
+
+
+def _listen(config: Path | None) -> None:
+    log_to_stderr()
+    settings = load_settings(config)
+    stop = stop_on_signals()
+    with DicomListener(settings, open_database(settings)):
+        stop.wait()
+    log.info("stopped")

@@ -1,0 +1,31 @@
+"""`cds-plugin sweep`: closes studies, wakes what was missed, seals the audit chain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from cds_plugin.config import load_settings
+from cds_plugin.console import ConfigOption, guarded, log_to_stderr
+from cds_plugin.foreground import open_database, stop_on_signals
+from cds_plugin.presence import Presence
+from cds_plugin.queue import make_app
+from cds_plugin.receive.sweep import PROCESS_NAME, Sweeper
+
+log = structlog.get_logger()
+
+
+def command(config: ConfigOption = None) -> None:
+    """Close studies, wake what was missed and seal the audit chain until SIGTERM or Ctrl-C."""
+    guarded(lambda: _sweep(config))
+
+
+def _sweep(config: Path | None) -> None:
+    log_to_stderr()
+    settings = load_settings(config)
+    stop = stop_on_signals()
+    engine = open_database(settings)
+    with Presence(engine, PROCESS_NAME):
+        Sweeper(settings, engine, make_app(settings)).run(stop)
+    log.info("stopped")
