@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -14,13 +15,14 @@ from cds_plugin.photograph.facts import ColourSource
 from cds_plugin.study import Rgb
 
 Samples = NDArray[np.uint8]
-SRGB_NAMES = ("srgb",)
-"""What the description of a profile begins with when it is sRGB itself; converting would only round."""
+PROBE_STEPS = 17
+"""Levels per channel on which a profile is compared with sRGB."""
+ROUNDING = 1
 
 
 def ybr_full_to_rgb(samples: Samples) -> Rgb:
-    """Return RGB of full-range ITU-R BT.601 YCbCr (rows, columns, 3), rounded as JPEG decoders do."""
-    return np.asarray(Image.fromarray(samples, mode="YCbCr").convert("RGB"))
+    """Return RGB of full-range BT.601 YCbCr (rows, columns, 3), rounded where Pillow would truncate."""
+    return np.asarray(cv2.cvtColor(samples[..., [0, 2, 1]], cv2.COLOR_YCrCb2RGB), dtype=np.uint8)
 
 
 def palette_to_rgb(indices: Samples, dataset: Dataset) -> Rgb:
@@ -37,15 +39,21 @@ def to_srgb(rgb: Rgb, profile: bytes | None) -> tuple[Rgb, ColourSource]:
     if not profile:
         return rgb, ColourSource.ASSUMED_SRGB
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if _is_srgb(source):
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), "RGB", "RGB"
+        )
+        if _changes_nothing(transform):
             return rgb, ColourSource.ICC_PROFILE
         picture = Image.fromarray(rgb)
-        ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), inPlace=True)
+        ImageCms.applyTransform(picture, transform, inPlace=True)
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return rgb, ColourSource.UNREADABLE_PROFILE
     return np.asarray(picture), ColourSource.ICC_PROFILE
 
 
-def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    return ImageCms.getProfileDescription(profile).strip().lower().startswith(SRGB_NAMES)
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Return whether a transform only rounds: the profile is sRGB itself, whatever it is called."""
+    steps = np.linspace(0, 255, PROBE_STEPS).round().astype(np.uint8)
+    probe = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(PROBE_STEPS, -1, 3)
+    seen = np.asarray(ImageCms.applyTransform(Image.fromarray(probe), transform))
+    return int(np.abs(seen.astype(int) - probe).max()) <= ROUNDING
