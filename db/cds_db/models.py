@@ -102,7 +102,7 @@ class Instance(Base):
     association_id: Mapped[str] = mapped_column(Words)
     calling_ae: Mapped[str] = mapped_column(Words)
     peer: Mapped[str] = mapped_column(Words)
-    path: Mapped[str] = mapped_column(String(PATH_LENGTH))
+    path: Mapped[str] = mapped_column(String(PATH_LENGTH), index=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     reason_not_analysed: Mapped[str | None] = mapped_column(Words)
     received_at: Mapped[datetime] = mapped_column(Instant)

@@ -107,6 +107,7 @@ def _create_instances() -> None:
     )
     op.create_index("ix_instances_study_instance_uid", "instances", ["study_instance_uid"])
     op.create_index("ix_instances_revision_id", "instances", ["revision_id"])
+    op.create_index("ix_instances_path", "instances", ["path"])
     _index_where("uq_instances_in_use", "instances", "sop_instance_uid", "in_use", unique=True)
 
 
