@@ -1,15 +1,14 @@
-"""Whether the parts around us answer: a DICOM peer, the broker, the database, the spool. Each check is bounded."""
+"""Whether the parts around us answer: a DICOM peer, the broker. Each check is bounded in time."""
 
 from __future__ import annotations
 
-from kombu import Connection
 from kombu.exceptions import KombuError
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from redis.exceptions import RedisError
 
-from cds_plugin.broker import broker_url
 from cds_plugin.config import Settings
+from cds_plugin.queue import make_app
 
 PEER_SECONDS = 5.0
 """How long a check waits for a peer."""
@@ -31,7 +30,7 @@ def answers_echo(host: str, port: int, ae_title: str, calling: str = "CDS-CHECK"
 
 def broker_answers(settings: Settings) -> bool:
     """Return whether a connection to the broker can be made."""
-    with Connection(broker_url(settings), connect_timeout=PEER_SECONDS) as connection:
+    with make_app(settings).connection_for_write(connect_timeout=PEER_SECONDS) as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0)
         except (KombuError, RedisError, OSError):

@@ -17,6 +17,8 @@ STOP_GRACE_SECONDS = 20.0
 """A part that has not ended this long after SIGTERM is killed."""
 RESTART_SECONDS_FIRST = 0.2
 RESTART_SECONDS_LAST = 10.0
+START_TRIES = 3
+"""A part that died this often before it ever answered will not come up by itself."""
 STEADY_SECONDS = 10.0
 """A part that lived this long starts afresh at the shortest restart delay."""
 PR_SET_PDEATHSIG = 1
@@ -43,10 +45,11 @@ class Part:
         return self.process.pid if self.process and self.process.poll() is None else None
 
     def start(self) -> None:
-        """Start the child in a session of its own; it ends when this process dies."""
+        """Start the child in a session of its own, its stdout on our stderr; it ends when this process dies."""
         self.process = subprocess.Popen(
             list(self.command),
             stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
             start_new_session=True,
             preexec_fn=die_with(os.getpid()),
         )
@@ -112,10 +115,15 @@ def wait_until(
     seconds: float,
     on_ready: Callable[[str], None],
 ) -> list[str]:
-    """Poll `checks` until each was true once; return the names that never were within `seconds`."""
+    """Poll `checks` until each was true once; return the names that never were.
+
+    Gives up after `seconds`, or as soon as a missing part died START_TRIES times.
+    """
     missing = dict(checks)
     deadline = time.monotonic() + seconds
     while missing and time.monotonic() < deadline and not supervisor.stopping:
+        if any(part.restarts >= START_TRIES for name, part in supervisor.parts.items() if name in missing):
+            break
         supervisor.restart_dead()
         for name in [name for name, check in missing.items() if check()]:
             del missing[name]

@@ -10,11 +10,13 @@ from typing import Self
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from cds_plugin.demo.ports import LOOPBACK
 
 SUCCESS = 0x0000
+CANNOT_UNDERSTAND = 0xC000
 
 
 class DemoStore:
@@ -31,8 +33,9 @@ class DemoStore:
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
         _config.UNRESTRICTED_STORAGE_SERVICE = True
-        handlers = [(evt.EVT_C_STORE, self._keep)]
-        self._ae.start_server((LOOPBACK, self.port), block=False, evt_handlers=handlers)
+        self._ae.start_server(
+            (LOOPBACK, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._keep)]
+        )
         return self
 
     def __exit__(
@@ -47,6 +50,8 @@ class DemoStore:
 
     def _keep(self, event: evt.Event) -> int:
         content = event.encoded_dataset()
+        if not isinstance(event.request, C_STORE):
+            return CANNOT_UNDERSTAND
         uid = str(event.request.AffectedSOPInstanceUID)
         partial = self.directory / f"{hashlib.sha256(uid.encode()).hexdigest()[:32]}.partial"
         partial.write_bytes(content)

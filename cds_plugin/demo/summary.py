@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cds_db.audit import AuditFilter, query, verify
-from cds_db.studies import StudyStatus
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from rich.markup import escape
@@ -16,8 +14,10 @@ from rich.panel import Panel
 from rich.table import Table
 from sqlalchemy import Engine
 
+from cds_db.audit import AuditFilter, query, verify
 from cds_db.events import Event
 from cds_db.session import open_engine, transaction
+from cds_db.studies import StudyStatus
 from cds_plugin.config import Settings
 from cds_plugin.console import stdout
 from cds_plugin.demo.pacs import Pacs

@@ -49,6 +49,16 @@ def test_what_dies_at_once_is_tried_more_and_more_slowly() -> None:
     supervisor.stop()
 
 
+def test_a_part_that_cannot_start_is_given_up_early() -> None:
+    part = Part("broken", [sys.executable, "-c", "raise SystemExit(3)"])
+    supervisor = Supervisor({"broken": part}, ("broken",))
+    supervisor.start()
+    began = time.monotonic()
+    assert wait_until({"broken": lambda: False}, supervisor, 120, lambda _name: None) == ["broken"]
+    assert time.monotonic() - began < 60
+    supervisor.stop()
+
+
 def test_parts_are_stopped_in_order(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time\n"
