@@ -21,6 +21,10 @@ from pydicom.uid import (
 )
 
 from cds_plugin.results.build import BuiltResult, build_results
+from cds_plugin.results.context import ResultContext
+from cds_plugin.results.report import build_report
+from cds_plugin.results.segmentation import build_segmentation
+from cds_plugin.results.source import read_source
 from cds_plugin.results.uids import derive_uid
 from cds_plugin.study import (
     Analysis,
@@ -144,6 +148,14 @@ def built(
     said = analysis(*TWO_LESIONS) if said is None else said
     rgb = skin(said.rows, said.columns) if rgb is None else rgb
     return {each.kind: each for each in build_results(header, rgb, said, revision, CREATED)}
+
+
+def only(kind: ResultKind, header: Dataset, said: Analysis) -> BuiltResult:
+    """Return one result without building the others; a report without its segmentation as evidence."""
+    context = ResultContext(read_source(header), said, 1, CREATED)
+    if kind is ResultKind.SEGMENTATION:
+        return BuiltResult(kind, build_segmentation(context))
+    return BuiltResult(kind, build_report(context, None))
 
 
 def reread(result: BuiltResult) -> Dataset:
