@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cds_plugin.phantom import draw_phantom
 from PIL import Image
 
 from cds_bundles.digest import BUNDLE_NAMES
+from cds_plugin.phantom import draw_phantom
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,64 @@
+"""A closed study, and the parts that analyse it, as real processes beside a real database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from worker_home import Home, make_home
+
+from cds_plugin.dicomize import dicomize
+from cds_plugin.phantom import draw_phantom
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three DICOM objects of one study, drawn."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    pictures = []
+    for seed in (1, 2, 3):
+        pictures.append(folder / f"{seed}.png")
+        Image.fromarray(draw_phantom(seed, width=400, height=300).rgb).save(pictures[-1])
+    return dicomize(pictures, folder / "dicom")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A database without any process."""
+    return make_home(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def running_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """Broker, sweeper and a warm worker."""
+    home = make_home(tmp_path_factory.mktemp("home"))
+    try:
+        home.start("broker")
+        home.start("sweep")
+        home.start_worker()
+        yield home
+    finally:
+        home.stop()
+
+
+@pytest.fixture
+def a_study(phantoms: list[Path], tmp_path: Path) -> Callable[[int], tuple[str, list[Path]]]:
+    """Return a callable that makes a new study of so many pictures."""
+
+    def make(pictures: int) -> tuple[str, list[Path]]:
+        dataset = dcmread(phantoms[0])
+        study = f"2.25.{time.time_ns()}"
+        files = []
+        for number in range(pictures):
+            dataset = dcmread(phantoms[number % len(phantoms)])
+            dataset.StudyInstanceUID = study
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{study}.{number + 1}"
+            files.append(tmp_path / f"{number}.dcm")
+            dataset.save_as(files[-1])
+        return study, files
+
+    return make
