@@ -11,6 +11,7 @@ from typing import Any
 from pydicom import config
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -50,7 +51,17 @@ _PATIENT_SEXES = frozenset({"", "M", "F", "O"})
 _STRICT_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
 _COPIED_GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040})
 # What pydicom raises on an element whose bytes do not fit its VR.
-_UNREADABLE = (ArithmeticError, AttributeError, KeyError, NotImplementedError, TypeError, ValueError)
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,13 +6,16 @@ import warnings
 from copy import deepcopy
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from result_cases import SOURCES, built, dermoscopic, reread
+from result_cases import SOURCES, TWO_LESIONS, analysis, built, dermoscopic, only, reread
 
 from cds_plugin.errors import Refused
 from cds_plugin.results.source import TYPE_2_OF_PATIENT_AND_STUDY
+from cds_plugin.study import ResultKind
 
 IDENTITY = (
     *TYPE_2_OF_PATIENT_AND_STUDY,
@@ -136,3 +139,45 @@ def test_a_picture_of_another_size_than_its_header_is_refused() -> None:
 def put_raw(header: Dataset, tag: int, vr: str, value: bytes) -> None:
     """Put bytes into the header as a reader leaves them, without the check of a setter."""
     header._dict[Tag(tag)] = RawDataElement(Tag(tag), vr, len(value), value, 0, False, True)
+
+
+STRANGE_ELEMENTS = (
+    (0x00080005, "CS"),
+    (0x00080020, "DA"),
+    (0x00080030, "TM"),
+    (0x00080050, "SH"),
+    (0x00080060, "CS"),
+    (0x00080090, "PN"),
+    (0x00080201, "SH"),
+    (0x00081030, "LO"),
+    (0x00081110, "SQ"),
+    (0x00100010, "PN"),
+    (0x00100020, "LO"),
+    (0x00100030, "DA"),
+    (0x00100040, "CS"),
+    (0x00101010, "AS"),
+    (0x00101030, "DS"),
+    (0x00104000, "LT"),
+    (0x001021C0, "US"),
+    (0x00200010, "SH"),
+    (0x00200032, "DS"),
+    (0x00200037, "DS"),
+    (0x00200052, "UI"),
+    (0x00201040, "LO"),
+    (0x00280030, "DS"),
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from(STRANGE_ELEMENTS), st.binary(max_size=24), max_size=6))
+def test_whatever_bytes_a_sender_wrote_the_result_can_be_written(
+    strange: dict[tuple[int, str], bytes],
+) -> None:
+    header = dermoscopic()
+    for (tag, vr), value in strange.items():
+        put_raw(header, tag, vr, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for kind in (ResultKind.SEGMENTATION, ResultKind.REPORT):
+            result = reread(only(kind, header, analysis(TWO_LESIONS[0])))
+            assert result.StudyInstanceUID == header.StudyInstanceUID
