@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import warnings
 import zlib
@@ -21,11 +22,12 @@ from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from cds_plugin.errors import Refused, Unavailable
+from cds_plugin.photograph.codestream import damaged
 
 HEADER_BYTES = 64 * 2**20
 """What a header may hold: private thumbnails and ICC profiles are a few MB at most."""
-HEADER_READS = 400_000
-"""Reads of one header, about two per element: a dermoscopy header has some hundred elements."""
+HEADER_READS = 200_000
+"""Reads of one header, one or two per element: a dermoscopy header has some hundred elements."""
 SEQUENCE_BYTES = 4 * 2**20
 """One sequence of defined length, which pydicom would parse in one go."""
 DEPTH = 24
@@ -33,9 +35,11 @@ DEPTH = 24
 PREAMBLE_BYTES = 128
 PIXEL_GROUP = 0x7FE0
 UNDEFINED = 0xFFFFFFFF
+PYDICOM_MODULES = r"pydicom(\.|$)"
 
-# pydicom's warnings quote the offending value, which may be a patient's name.
-warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+# pydicom quotes the values that it warns about, and they may be a patient's name.
+warnings.filterwarnings("ignore", module=PYDICOM_MODULES)
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 LIBRARY_ERRORS = (
     ArithmeticError,
@@ -79,12 +83,22 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def header_of(stream: BinaryIO) -> Dataset:
     """Return the header of an open file, as `read_header` does."""
-    return _read(_Bounded(stream, HEADER_BYTES, HEADER_READS), _stop_at_pixels, HEADER_BYTES)
+    try:
+        return _parse(_Bounded(stream, HEADER_BYTES, HEADER_READS), _stop_at_pixels, HEADER_BYTES)
+    except LIBRARY_ERRORS as error:
+        raise Refused(
+            "malformed_header",
+            f"The header cannot be read ({type(error).__name__}).",
+            "Correct the sending system.",
+        ) from error
 
 
 def dataset_of(stream: BinaryIO, inflated_bytes: int) -> Dataset:
-    """Return the whole data set of an open file; only for the child, which memory limits guard."""
-    return _read(stream, None, inflated_bytes)
+    """Return the whole data set of a file whose header could be read; for the child, which limits guard."""
+    try:
+        return _parse(stream, None, inflated_bytes)
+    except LIBRARY_ERRORS as error:
+        raise damaged() from error
 
 
 class _Bounded:
@@ -127,17 +141,6 @@ class _Encoding:
     little: bool
 
 
-def _read(stream: BinaryIO | _Bounded, stop: Stop | None, inflated_bytes: int) -> Dataset:
-    try:
-        return _parse(stream, stop, inflated_bytes)
-    except LIBRARY_ERRORS as error:
-        raise Refused(
-            "malformed_header",
-            f"The header cannot be read ({type(error).__name__}).",
-            "Correct the sending system.",
-        ) from error
-
-
 def _parse(stream: BinaryIO | _Bounded, stop: Stop | None, inflated_bytes: int) -> Dataset:
     _skip_preamble(stream)
     meta = FileMetaDataset(
@@ -146,7 +149,8 @@ def _parse(stream: BinaryIO | _Bounded, stop: Stop | None, inflated_bytes: int) 
     syntax = meta.get("TransferSyntaxUID")
     encoding = _encoding_of(stream, syntax)
     if syntax == DeflatedExplicitVRLittleEndian:
-        stream = io.BytesIO(_inflate(stream.read(), inflated_bytes))
+        inflated = io.BytesIO(_inflate(stream.read(), inflated_bytes))
+        stream = _Bounded(inflated, inflated_bytes, HEADER_READS) if stop else inflated
     dataset = read_dataset(
         cast(BinaryIO, stream), encoding.implicit, encoding.little, stop_when=_guarded(stream, stop)
     )

@@ -68,6 +68,8 @@ def write(tmp_path: Path) -> Write:
     def written(
         dataset: Dataset, syntax: UID = ExplicitVRLittleEndian, frame: bytes | None = None, **changes: Any
     ) -> Path:
+        dataset.file_meta.MediaStorageSOPClassUID = VLPhotographicImageStorage
+        dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
         for keyword, value in changes.items():
             setattr(dataset, keyword, value)
         dataset.file_meta.TransferSyntaxUID = syntax
