@@ -11,8 +11,11 @@ from PIL import Image
 from pydicom import dcmread
 from worker_home import Home, make_home
 
+from cds_plugin.config import load_settings
 from cds_plugin.dicomize import dicomize
 from cds_plugin.phantom import draw_phantom
+from cds_worker.pipeline import Pipeline
+from cds_worker.stack import import_stack
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +27,14 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         pictures.append(folder / f"{seed}.png")
         Image.fromarray(draw_phantom(seed, width=400, height=300).rgb).save(pictures[-1])
     return dicomize(pictures, folder / "dicom")
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> Pipeline:
+    """The shipped pipeline on the CPU, with one thread."""
+    stack = import_stack()
+    stack.torch.set_num_threads(1)
+    return Pipeline.load(load_settings(), stack, "cpu")
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ class Home:
 
     @property
     def recovery_seconds(self) -> float:
-        """Return the 30 s that are promised, more where this machine is too busy to start a worker as usual."""
+        """Return the 30 s that are promised, more where starting a worker alone takes unusually long."""
         return RECOVERY_SECONDS * max(1.0, self.start_seconds / USUAL_START_SECONDS)
 
     def workers(self, since: datetime) -> list[int]:

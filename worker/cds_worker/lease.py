@@ -35,6 +35,7 @@ class Lease:
     engine: Engine
     job_id: int
     owner: str
+    renew_seconds: float = RENEW_SECONDS
     _over: threading.Event = field(default_factory=threading.Event)
     _lost: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -63,7 +64,7 @@ class Lease:
             raise LeaseLost(f"job {self.job_id}")
 
     def _keep(self) -> None:
-        while not self._over.wait(RENEW_SECONDS) and not self._lost.is_set():
+        while not self._over.wait(self.renew_seconds) and not self._lost.is_set():
             try:
                 with transaction(self.engine) as session:
                     self.fence(session)

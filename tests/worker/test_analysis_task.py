@@ -1,0 +1,173 @@
+"""The analysis task in this process: a second run, a lost lease, a missing file, a poison study."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+from worker_home import Home
+
+from cds_db import jobs
+from cds_db.jobs import MAX_ATTEMPTS
+from cds_db.models import Instance, Job
+from cds_db.session import transaction
+from cds_db.stages import JobState
+from cds_plugin.decoder import Decoder
+from cds_plugin.queue import make_app
+from cds_worker.inference import Analyst
+from cds_worker.lease import LEASE_SECONDS, Lease, LeaseLost
+from cds_worker.pipeline import Pipeline
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("models")]
+
+Studies = Callable[[int], tuple[str, list[Path]]]
+LATER = timedelta(seconds=2 * LEASE_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    with Decoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture
+def analyst(home: Home, pipeline: Pipeline, decoder: Decoder) -> Analyst:
+    """A worker without a process of its own; nothing answers at its broker."""
+    return Analyst(
+        settings=home.settings,
+        engine=home.engine,
+        app=make_app(home.settings),
+        pipeline=pipeline,
+        decoder=decoder,
+        owner="this test",
+        stopping=lambda: False,
+    )
+
+
+def test_a_second_run_changes_nothing(home: Home, analyst: Analyst, a_study: Studies) -> None:
+    study, files = a_study(1)
+    job = home.close(home.receive(files))
+    analyst.work(job)
+    first = home.status(study)
+    assert (first.stage, job_of(home, job).state) == ("complete", JobState.DONE)
+    kept = snapshot(home)
+    analyst.work(job)
+    assert home.status(study) == first
+    assert snapshot(home) == kept
+
+
+def test_results_found_are_not_built_again(home: Home, analyst: Analyst, a_study: Studies) -> None:
+    study, files = a_study(2)
+    job = home.close(home.receive(files))
+    interrupted = iter((False, True))
+    replace(analyst, stopping=lambda: next(interrupted)).work(job)
+    assert {each.source for each in home.status(study).results} == {f"{study}.1"}
+    assert job_of(home, job).state == JobState.WAITING
+    assert job_of(home, job).attempts == 0
+    kept = snapshot(home)
+    analyst.work(job)
+    assert home.status(study).stage == "complete"
+    assert kept.items() <= snapshot(home).items()
+
+
+def test_deliveries_are_made_for_the_rule_of_the_sender(
+    home: Home, analyst: Analyst, a_study: Studies
+) -> None:
+    study, files = a_study(1)
+    analyst.work(home.close(home.receive(files, calling_ae="ANOTHER")))
+    status = home.status(study)
+    assert status.stage == "delivering"
+    assert [each.destination for each in status.deliveries] == ["pacs"]
+
+
+def test_nobody_else_is_disturbed_while_the_lease_holds(
+    home: Home, analyst: Analyst, a_study: Studies
+) -> None:
+    study, files = a_study(1)
+    job = home.close(home.receive(files))
+    with transaction(home.engine) as session:
+        assert jobs.claim(session, job, owner="somebody", now=now(), lease=timedelta(seconds=LEASE_SECONDS))
+    analyst.work(job)
+    assert home.status(study).stage == "queued"
+
+
+def test_work_whose_lease_went_to_somebody_else_writes_nothing(
+    home: Home, analyst: Analyst, a_study: Studies
+) -> None:
+    study, files = a_study(2)
+    job = home.close(home.receive(files))
+
+    def lose_the_lease_after_the_first_picture() -> bool:
+        if home.status(study).results:
+            with transaction(home.engine) as session:
+                assert jobs.claim(session, job, owner="heir", now=now() + LATER, lease=LATER)
+        return False
+
+    replace(analyst, stopping=lose_the_lease_after_the_first_picture).work(job)
+    assert {each.source for each in home.status(study).results} == {f"{study}.1"}
+    assert job_of(home, job).lease_owner == "heir"
+
+
+def test_a_lease_is_renewed_while_the_work_lasts(home: Home, a_study: Studies) -> None:
+    _, files = a_study(1)
+    job = home.close(home.receive(files))
+    with transaction(home.engine) as session:
+        assert jobs.claim(session, job, owner="me", now=now(), lease=timedelta(seconds=LEASE_SECONDS))
+    before = job_of(home, job).lease_until
+    assert before is not None
+    with Lease(home.engine, job, "me", renew_seconds=0.05) as lease:
+        threading.Event().wait(0.5)
+        renewed = job_of(home, job).lease_until
+        assert renewed is not None
+        assert renewed > before
+        with transaction(home.engine) as session:
+            jobs.claim(session, job, owner="heir", now=now() + LATER, lease=LATER)
+        threading.Event().wait(0.5)
+        with pytest.raises(LeaseLost):
+            lease.check()
+
+
+def test_a_file_that_is_away_is_tried_again_later(home: Home, analyst: Analyst, a_study: Studies) -> None:
+    study, files = a_study(1)
+    job = home.close(home.receive(files))
+    with transaction(home.engine) as session:
+        session.execute(update(Instance).values(path="spool/away.dcm"))
+    analyst.work(job)
+    put_off = job_of(home, job)
+    assert put_off.state == JobState.WAITING
+    assert put_off.not_before > now()
+    assert home.status(study).stage == "analysing"
+
+
+def test_a_study_that_killed_its_worker_too_often_is_buried(
+    home: Home, analyst: Analyst, a_study: Studies
+) -> None:
+    study, files = a_study(1)
+    job = home.close(home.receive(files))
+    with transaction(home.engine) as session:
+        crashed = {"attempts": MAX_ATTEMPTS, "lease_owner": "dead", "lease_until": now() - LATER}
+        session.execute(update(Job).values(state=JobState.RUNNING, **crashed))
+    analyst.work(job)
+    assert home.status(study).stage == "failed"
+    assert job_of(home, job).state == JobState.DEAD
+    assert "crashed" in str(home.status(study).failure)
+
+
+def job_of(home: Home, job: int) -> Job:
+    with transaction(home.engine) as session:
+        return session.get_one(Job, job)
+
+
+def snapshot(home: Home) -> dict[str, float]:
+    """Return every result file with its time of change."""
+    folder = home.settings.storage.directory / "results"
+    return {str(path): path.stat().st_mtime for path in folder.rglob("*.dcm")}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
