@@ -38,6 +38,7 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
             "socket_connect_timeout": CONNECT_SECONDS,
+            "max_retries": 0,  # of a producer's connection: a wake-up that fails is the sweeper's to repeat
             "socket_keepalive": False,
         },
     )
