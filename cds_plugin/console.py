@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cds_plugin.errors import CdsError, Refused
 
@@ -44,7 +45,9 @@ def print_json(document: Mapping[str, Any]) -> None:
 def report(error: CdsError) -> None:
     """Say on stderr what failed and what to do."""
     stderr.print(
-        f"[bold red]{error.code}[/]: {error.message} {error.action}", highlight=False, soft_wrap=True
+        f"[bold red]{error.code}[/]: {escape(f'{error.message} {error.action}')}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
