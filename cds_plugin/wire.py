@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import math
+import select
 import socket
 import time
 
@@ -18,12 +19,34 @@ from pynetdicom.transport import AssociationSocket
 
 PDU_BYTES_ACCEPTED = 1024 * 1024
 """A longer PDU ends the connection before any memory is taken; an A-ASSOCIATE-RQ fits many times."""
+SILENCE_SECONDS = 1.0
+"""A peer that said nothing for this long is not in the middle of a transfer."""
+DOZE_SECONDS = 0.05
+"""How long a silent association sleeps at a time: what the peer sends wakes it, what we send may wait."""
 TCP_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Linux only; the kernel clears it again, so it is set after every receive (tcp(7))."""
 
 
 class QuickSocket(AssociationSocket):
-    """Acknowledges what it receives at once, and gives up on what is too long or too slow."""
+    """Acknowledges at once, gives up on what is too long or too slow, and sleeps while the peer is silent."""
+
+    _heard = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Return whether there is something to read.
+
+        pynetdicom asks a thousand times a second; while the peer is silent the answer waits for data.
+        """
+        if super().ready:
+            return True
+        connection = self.socket
+        if connection is None or time.monotonic() - self._heard < SILENCE_SECONDS:
+            return False
+        try:
+            return bool(select.select([connection], [], [], DOZE_SECONDS)[0])
+        except (OSError, ValueError):
+            return False
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Return `nr_bytes`, or fewer where the peer closed; OSError for what is too long or too slow.
@@ -45,7 +68,8 @@ class QuickSocket(AssociationSocket):
                     break
                 filled += count
                 _acknowledge_at_once(connection)
-                if time.monotonic() > deadline:
+                self._heard = time.monotonic()
+                if self._heard > deadline:
                     raise TimeoutError("a PDU came too slowly")
         return received[:filled]
 

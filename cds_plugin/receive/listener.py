@@ -6,10 +6,10 @@ import os
 import socket
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import pydicom
 import structlog
@@ -88,6 +88,7 @@ class DicomListener:
             (evt.EVT_C_STORE, self._handler()),
             (evt.EVT_ESTABLISHED, self._ledger.open),
             (evt.EVT_PDU_RECV, self._ledger.touch),
+            (evt.EVT_CONN_CLOSE, _end_what_never_began),
         ]
         try:
             server = entity.make_server(
@@ -170,7 +171,17 @@ class DicomListener:
             association.join(STOP_GRACE_SECONDS)
 
 
+def _end_what_never_began(event: evt.Event) -> None:
+    """Wake the thread of a connection that closed without asking for an association.
+
+    pynetdicom lets it wait for the whole ACSE timeout: health checks by bare connects would pile up.
+    """
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(cast(Any, None))
+
+
 def _cut(association: Association) -> None:
     wrapper = association.dul.socket
     if wrapper is not None and wrapper.socket is not None:
-        wrapper.socket.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            wrapper.socket.shutdown(socket.SHUT_RDWR)

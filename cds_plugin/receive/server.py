@@ -7,10 +7,12 @@ still hold.
 
 from __future__ import annotations
 
+import queue
 import socketserver
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -18,7 +20,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from cds_plugin.receive.bounds import BACKLOG, MESSAGE_BYTES, Bounds
-from cds_plugin.wire import quicken
+from cds_plugin.wire import DOZE_SECONDS, SILENCE_SECONDS, quicken
 
 INVALID_PDU = "Evt19"
 """The state machine answers this event with A-ABORT (PS3.8 table 9-10)."""
@@ -35,6 +37,7 @@ class BoundedMessages(DIMSEServiceProvider):
         self._object_bytes = object_bytes
         self._disk_is_full = disk_is_full
         self._received = 0
+        self._heard = 0.0
         self._refused: dict[Path, str] = {}
 
     def refusal_of(self, path: Path) -> str | None:
@@ -43,6 +46,7 @@ class BoundedMessages(DIMSEServiceProvider):
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Count what arrives before pynetdicom writes it."""
+        self._heard = time.monotonic()
         if self.message is None:
             self._received = 0
         self._received += sum(len(data) for _, data in primitive.presentation_data_value_list)
@@ -51,6 +55,15 @@ class BoundedMessages(DIMSEServiceProvider):
             return
         self._drop_if_too_much(primitive)
         super().receive_primitive(primitive)
+
+    def get_msg(self, block: bool = False) -> Any:
+        """Return the next message; while the peer is silent the reactor's polling waits for one."""
+        if block or time.monotonic() - self._heard < SILENCE_SECONDS:
+            return super().get_msg(block)
+        try:
+            return self.msg_queue.get(timeout=DOZE_SECONDS)
+        except queue.Empty:
+            return None, None
 
     def unfinished(self) -> tuple[Path, ...]:
         """Return the files of data sets that arrived, whole or in part, and were never answered."""
@@ -75,7 +88,7 @@ class BoundedMessages(DIMSEServiceProvider):
             file.seek(0)
             file.truncate()
         primitive.presentation_data_value_list = [
-            [context, data if data[0] & 1 else data[:1]]
+            cast(tuple[int, bytes], [context, data if data[0] & 1 else data[:1]])
             for context, data in primitive.presentation_data_value_list
         ]
 

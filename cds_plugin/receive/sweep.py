@@ -118,9 +118,7 @@ class Sweeper:
         with snapshot(self._engine) as session:
             listeners = session.scalars(select(distinct(Association.listener))).all()
             alive = {
-                f"{each.host}:{each.pid}"
-                for each in processes.alive(session, since)
-                if each.name == LISTENER
+                f"{each.host}:{each.pid}" for each in processes.alive(session, since) if each.name == LISTENER
             }
         for listener in set(listeners) - alive:
             log.warning("listener is dead", listener=listener)

@@ -20,9 +20,9 @@ from pynetdicom.events import Event
 from typer.testing import CliRunner
 
 from cds_plugin.cli import build
-from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.deliver import sender
 from cds_plugin.deliver.sender import Answer, Outgoing, Peer, read_outgoing, send_files
+from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.errors import Refused, Unavailable
 
 LOOPBACK = "127.0.0.1"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_context
+from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
+from pynetdicom.dsutils import split_dataset
 from sqlalchemy import Engine, select
 
 from cds_db.models import AuditEntry, Instance, Revision
@@ -57,6 +58,18 @@ class Ward:
         statuses = [association.send_c_store(picture).Status for picture in pictures]
         association.release()
         return statuses
+
+    def sent_files(self, *paths: Path) -> list[int]:
+        """Send files byte for byte over one association, whatever they hold, and return the statuses."""
+        metas = [split_dataset(path)[0] for path in paths]
+        contexts = dict.fromkeys((str(m.MediaStorageSOPClassUID), str(m.TransferSyntaxUID)) for m in metas)
+        association = self.connected(*contexts)
+        _config.STORE_SEND_CHUNKED_DATASET = True
+        try:
+            return [association.send_c_store(path).Status for path in paths]
+        finally:
+            _config.STORE_SEND_CHUNKED_DATASET = False
+            association.release()
 
     def instances(self) -> list[Instance]:
         with snapshot(self.engine) as session:
