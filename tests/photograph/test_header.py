@@ -22,7 +22,7 @@ from cds_plugin.photograph import pixel_spacing_mm, read_header
 from .conftest import Write
 
 SECONDS_PER_HEADER = 0.05
-"""Generous for a busy machine; about 0.002 s on an idle one."""
+"""Generous for a slow machine, in processor time."""
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_files_without_a_preamble(photograph: Dataset, write: Write, syntax: str
 def test_headers_are_read_fast(photograph: Dataset, write: Write) -> None:
     path = write(photograph, PixelData=b"\0" * 50_000_000)
     read_header(path)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(10):
         read_header(path)
-    assert (time.perf_counter() - start) / 10 < SECONDS_PER_HEADER
+    assert (time.process_time() - start) / 10 < SECONDS_PER_HEADER
 
 
 def test_an_unreadable_element_harms_nothing(photograph: Dataset, write: Write) -> None:
@@ -89,10 +89,10 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path: Path, photograph: Dataset, wr
     )
     path = tmp_path / "bomb.dcm"
     path.write_bytes(whole[:start] + bomb)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(Refused):
         read_header(path)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_a_header_of_too_many_elements(tmp_path: Path, photograph: Dataset, write: Write) -> None:
