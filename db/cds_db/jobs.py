@@ -86,10 +86,12 @@ def retry_later(session: Session, job_id: int, owner: str, *, not_before: dateti
     )
 
 
-def hand_back(session: Session, job_id: int, owner: str, *, now: datetime) -> bool:
-    """Give the job back undone, as if it had not been tried; False where the lease is lost."""
-    freed = {"lease_owner": None, "lease_until": None, "woken_at": None}
-    undone = {"state": JobState.WAITING, "not_before": now, "attempts": Job.attempts - 1}
+def hand_back(
+    session: Session, job_id: int, owner: str, *, not_before: datetime, error: str | None = None
+) -> bool:
+    """Give the job back as if it had not been tried: it is not its fault. False where the lease is lost."""
+    freed = {"lease_owner": None, "lease_until": None, "woken_at": None, "last_error": error}
+    undone = {"state": JobState.WAITING, "not_before": not_before, "attempts": Job.attempts - 1}
     return _change(session, job_id, owner, **undone, **freed)
 
 

@@ -141,6 +141,7 @@ def test_a_file_that_is_away_is_tried_again_later(home: Home, analyst: Analyst, 
     put_off = job_of(home, job)
     assert put_off.state == JobState.WAITING
     assert put_off.not_before > now()
+    assert (put_off.attempts, bool(put_off.last_error)) == (0, True)
     assert home.status(study).stage == "analysing"
 
 

@@ -25,6 +25,7 @@ from cds_db.processes import alive
 from cds_db.session import open_engine, transaction
 from cds_db.studies import ReceivedInstance, StudyStatus
 from cds_plugin.config import Settings, load_settings
+from cds_plugin.supervisor import die_with
 from cds_worker.app import PART_NAME
 
 READY_SECONDS = 120.0
@@ -76,7 +77,12 @@ class Home:
         command = [sys.executable, "-m", "cds_plugin", name, "--config", str(self.config)]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **ONE_THREAD}, start_new_session=True
+                command,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **ONE_THREAD},
+                start_new_session=True,
+                preexec_fn=die_with(os.getpid()),
             )
         return self.running[name].pid
 

@@ -37,7 +37,7 @@ from cds_worker.stack import Stack
 ACTOR = "worker"
 TURN_SECONDS = HARD_LIMIT_SECONDS / 2
 """A study that takes longer is handed back with what is done, long before the hard limit kills the task."""
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 15.0
 """How long to wait after something outside was missing."""
 
 log = structlog.get_logger("worker")
@@ -144,6 +144,7 @@ class Analyst:
             lease.fence(session)
             deliveries = studies.finish_analysis(session, revision.id, names, now=_now(), actor=ACTOR)
             jobs.finish(session, lease.job_id, self.owner)
+        lease.end()
         for job_id in deliveries:
             wake(self.app, JobKind.DELIVERY, job_id)
 
@@ -151,14 +152,16 @@ class Analyst:
         """Let another worker, or the next turn, go on where this one stops."""
         with transaction(self.engine) as session:
             lease.fence(session)
-            jobs.hand_back(session, claim.job_id, self.owner, now=_now())
+            jobs.hand_back(session, claim.job_id, self.owner, not_before=_now())
+        lease.end()
         wake(self.app, JobKind.ANALYSIS, claim.job_id)
 
     def _put_off(self, claim: Claim, error: Unavailable) -> None:
+        """Try again later, for as long as it takes: a missing disk or process is not the study's fault."""
         log.warning("analysis-put-off", job=claim.job_id, **error.as_json())
-        later = _now() + timedelta(seconds=RETRY_SECONDS * claim.attempts)
+        later = _now() + timedelta(seconds=RETRY_SECONDS)
         with transaction(self.engine) as session:
-            jobs.retry_later(session, claim.job_id, self.owner, not_before=later, error=error.message)
+            jobs.hand_back(session, claim.job_id, self.owner, not_before=later, error=error.message)
 
     def _drop(self, claim: Claim, reason: str) -> None:
         """End a job that its revision no longer waits for: it was put on hold, or is done."""

@@ -48,9 +48,13 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self.end()
         if self._thread is not None:
             self._thread.join()
+
+    def end(self) -> None:
+        """Renew no more: the job is done or handed back."""
+        self._over.set()
 
     def check(self) -> None:
         """Raise LeaseLost once a renewal was refused."""
@@ -69,7 +73,7 @@ class Lease:
                 with transaction(self.engine) as session:
                     self.fence(session)
             except LeaseLost:
-                log.warning("lease-lost", job=self.job_id)
+                continue
             except SQLAlchemyError as error:
                 log.warning("lease-not-renewed", job=self.job_id, error=type(error).__name__)
 
