@@ -41,7 +41,7 @@ def as_tensor(rgb: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def psnr_db(original: torch.Tensor, reconstruction: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of two tensors in [0, 1] (peak 1): -10 log10 of the mean squared error."""
+    """Peak signal-to-noise ratio in dB of two tensors in [0, 1]: -10 log10 of the mean squared error."""
     error = float(torch.mean((original - reconstruction.clamp(0.0, 1.0)) ** 2))
     return min(HIGHEST_PSNR_DB, -10.0 * math.log10(max(error, 1e-12)))
 

@@ -19,7 +19,7 @@ class Side(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What one measure must keep to; beyond `limited` the picture is doubtful, beyond `non_diagnostic` useless."""
+    """What a measure must keep to: beyond `limited` a picture is doubtful, then `non_diagnostic`, useless."""
 
     measure: str
     side: Side
@@ -31,7 +31,7 @@ class Limit:
 
     def __post_init__(self) -> None:
         if self.non_diagnostic is not None and not self._beyond(self.non_diagnostic, self.limited):
-            raise ValueError(f"limit of {self.measure}: non_diagnostic must lie beyond limited ({self.side.value})")
+            raise ValueError(f"{self.measure}: non_diagnostic must lie {self.side.value} limited")
 
     def verdict(self, value: float) -> Verdict:
         """What `value` alone would lead to."""
@@ -40,7 +40,7 @@ class Limit:
         return "limited" if self._beyond(value, self.limited) else "diagnostic"
 
     def defect(self, value: float) -> float:
-        """0.5 at `limited`, 1 at `non_diagnostic`, straight between and beyond; minus infinity without the latter."""
+        """0.5 at `limited`, 1 at `non_diagnostic`, linear throughout; minus infinity without the latter."""
         if self.non_diagnostic is None:
             return float("-inf")
         return 0.5 + 0.5 * (value - self.limited) / (self.non_diagnostic - self.limited)
@@ -55,10 +55,10 @@ def read_limits(rows: Iterable[Mapping[str, Any]]) -> tuple[Limit, ...]:
 
 
 def strangeness(measures: Mapping[str, float]) -> float:
-    """How little a picture resembles skin seen through a dermoscope: 0 for most such pictures, over 1 for few.
+    """How little a picture resembles skin seen through a dermoscope: 0 for most such pictures.
 
-    Adds up hard edges, pixels of a hue that skin has not, a reconstruction below 25 dB, and glaring colours. Each of
-    them alone is found in good pictures too (hair, pen marks, rulers, a green cast).
+    Adds up hard edges, pixels of a hue that skin has not, a reconstruction below 25 dB, and glaring colours.
+    Each of them alone is found in good pictures too (hair, pen marks, rulers, a green cast).
     """
     return (
         20.0 * min(measures["edge_share"], 0.04)
@@ -69,7 +69,7 @@ def strangeness(measures: Mapping[str, float]) -> float:
 
 
 def judge(measures: Mapping[str, float], limits: Sequence[Limit]) -> tuple[Verdict, tuple[str, ...]]:
-    """The worst verdict of all `limits`, and the reasons: those that refuse first, each in the order of the table."""
+    """The worst verdict of all `limits`, and the reasons: refusing ones first, in the order of the table."""
     found = [(limit.verdict(measures[limit.measure]), limit.reason) for limit in limits]
     refusing = tuple(reason for verdict, reason in found if verdict == "non_diagnostic")
     limiting = tuple(reason for verdict, reason in found if verdict == "limited")

@@ -1,7 +1,7 @@
-"""What can be measured of a photograph without knowing what it shows: sharpness, light, colour, texture. No torch.
+"""What can be measured of a photograph without knowing what it shows: sharpness, light, colour. No torch.
 
-Everything but the short side is measured on the central part of the picture, its shorter side shrunk to `SCALE` pixels
-(a smaller picture is taken as it is), and inside the field of view: dark corners of a dermoscope do not count.
+Most is measured on the central part of the picture, its shorter side shrunk to `SCALE` pixels (or as it is if
+smaller), and inside the field of view: dark corners of a dermoscope do not count.
 Luma is Rec. 709 luma of the sRGB values, 0 to 1; colours are CIELAB (D65).
 """
 
@@ -56,11 +56,11 @@ class _View:
 
 
 def measure(rgb: NDArray[np.uint8]) -> dict[str, float]:
-    """Every measure of `rgb`, uint8 (H, W, 3) sRGB of any size; the names are those of the limits in inference.json.
+    """Every measure of `rgb`, uint8 (H, W, 3) sRGB of any size, by the names that the limits use.
 
-    Returns shares of the field of view in 0 to 1 (`*_share`), luma in 0 to 1 (`luma_mean`, `luma_high`, `contrast`,
-    `noise`), CIELAB units (`chroma`, `redness`, `yellowness`), and dimensionless ratios (`sharpness`,
-    `native_sharpness`).
+    Shares of the field of view in 0 to 1 (`*_share`), luma in 0 to 1 (`luma_mean`, `luma_high`, `contrast`,
+    `noise`), CIELAB units (`chroma`, `redness`, `yellowness`), ratios (`sharpness`, `native_sharpness`), and
+    `short_side_px`. Raises `ValueError` for another shape or an empty picture.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
         raise ValueError(f"expected a picture of shape (H, W, 3), got {rgb.shape}")
@@ -99,7 +99,7 @@ def luma_of(rgb: NDArray[np.uint8]) -> Gray:
 
 
 def field_of_view(luma: Gray) -> Mask:
-    """True where the picture is not the dermoscope's dark rim (dark, reaching a corner), with a margin of 8 px."""
+    """True where the picture is not the dermoscope's rim (dark, reaching a corner), with a margin of 8 px."""
     dark = (luma < VIGNETTE_LUMA).astype(np.uint8)
     _, regions = cv2.connectedComponents(dark)
     corners = {int(regions[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
@@ -110,20 +110,21 @@ def field_of_view(luma: Gray) -> Mask:
 
 
 def sharpness(luma: Gray, field: Mask) -> float:
-    """Fine over coarse structure in the most blurred of four directions; about 0.06 (smooth) to 1 (white noise).
+    """Fine over coarse structure in the most blurred of four directions: 0.06 (smooth) to 1 (white noise).
 
-    The ratio of the root mean square second differences at `FINE_PX` and `COARSE_PX`. It does not depend on contrast
-    or skin tone, and motion blur lowers it in its own direction. A small constant keeps bare surfaces from dividing
-    noise by noise.
+    The ratio of the root mean square second differences at `FINE_PX` and `COARSE_PX`. It does not depend on
+    contrast or skin tone, and motion blur lowers it in its own direction. A small constant keeps bare
+    surfaces from dividing noise by noise.
     """
     return min(
-        _bend(luma, field, dx * FINE_PX, dy * FINE_PX) / (_bend(luma, field, dx * COARSE_PX, dy * COARSE_PX) + 1e-3)
-        for dx, dy in DIRECTIONS
+        _bend(luma, field, FINE_PX, towards) / (_bend(luma, field, COARSE_PX, towards) + 1e-3)
+        for towards in DIRECTIONS
     )
 
 
-def _bend(luma: Gray, field: Mask, dx: int, dy: int) -> float:
-    """Root mean square second difference of `luma` over the step (dx, dy)."""
+def _bend(luma: Gray, field: Mask, reach: int, towards: tuple[int, int]) -> float:
+    """Root mean square second difference of `luma` over `reach` pixels `towards` (x, y)."""
+    dx, dy = reach * towards[0], reach * towards[1]
     kernel = np.zeros((2 * abs(dy) + 1, 2 * abs(dx) + 1), np.float32)
     row, column = abs(dy), abs(dx)
     kernel[row, column] = -2.0
@@ -134,7 +135,7 @@ def _bend(luma: Gray, field: Mask, dx: int, dy: int) -> float:
 
 
 def native_sharpness(rgb: NDArray[np.uint8]) -> float:
-    """Sharpness of the unshrunk centre (at most `NATIVE_SIDE` pixels a side): low where a picture was enlarged."""
+    """Sharpness of the unshrunk centre (`NATIVE_SIDE` pixels at most): low where a picture was enlarged."""
     rows, columns = rgb.shape[:2]
     top, left = max(0, rows - NATIVE_SIDE) // 2, max(0, columns - NATIVE_SIDE) // 2
     luma = luma_of(rgb[top : top + NATIVE_SIDE, left : left + NATIVE_SIDE])
@@ -142,14 +143,14 @@ def native_sharpness(rgb: NDArray[np.uint8]) -> float:
 
 
 def noise(luma: Gray, field: Mask) -> float:
-    """Standard deviation of fine noise in luma (Immerkaer, Comput Vis Image Underst 64:300, 1996), 0 to about 0.3."""
+    """Standard deviation of fine noise in luma (Immerkaer, Comput Vis Image Underst 64:300, 1996)."""
     laplacians = np.array(((1, -2, 1), (-2, 4, -2), (1, -2, 1)), np.float32)
     residue = np.abs(cv2.filter2D(luma, cv2.CV_32F, laplacians)[field])
     return float(np.sqrt(np.pi / 2) / 6 * residue.mean())
 
 
 def edge_share(luma: Gray, field: Mask) -> float:
-    """Share of the field with a slope over 0.06 luma a pixel: hard edges, rare in skin, frequent in everyday scenes.
+    """Share of the field with a slope over 0.06 luma a pixel: hard edges, rare in skin.
 
     Hair is closed first (dark structures thinner than `HAIR_PX`), or shaggy skin would look like a thicket.
     """
@@ -167,7 +168,7 @@ def _look(rgb: NDArray[np.uint8]) -> _View:
 
 
 def _light(view: _View) -> dict[str, float]:
-    """Exposure and contrast. `luma_high` is the 95th percentile: dark skin lowers it far less than too little light."""
+    """Exposure and contrast; `luma_high` is the 95th percentile, lower without light than with dark skin."""
     luma, rgb = view.luma[view.field], view.rgb[view.field]
     smooth = cv2.GaussianBlur(view.luma, (0, 0), 1.5)[view.field]
     chroma = np.hypot(view.lab[..., 1], view.lab[..., 2])[view.field]
@@ -184,7 +185,7 @@ def _light(view: _View) -> dict[str, float]:
 
 
 def _colour(view: _View) -> dict[str, float]:
-    """Colour cast, sameness, and how much of what is not black has a hue that skin, blood or pigment can have."""
+    """Colour cast, sameness, and how much has a hue that skin, blood or pigment can have."""
     lab = view.lab[view.field]
     distance = np.linalg.norm(lab - np.median(lab, axis=0), axis=1)
     return {
@@ -197,7 +198,7 @@ def _colour(view: _View) -> dict[str, float]:
 
 
 def _skin_share(lab: Gray) -> float:
-    """Share of the pixels of `lab` (N, 3) with a hue from purple-red to yellow; black ones (hair, pigment) left out."""
+    """Share of the pixels of `lab` (N, 3) with a hue from purple-red to yellow; black ones are left out."""
     light = lab[lab[:, 0] >= BLACK_LIGHTNESS]
     seen = light if len(light) > 0.05 * len(lab) else lab
     hue = np.degrees(np.arctan2(seen[:, 2], seen[:, 1]))

@@ -1,4 +1,4 @@
-"""What the quality gate's autoencoder is trained on: good dermoscopy of the training lesions, lightly varied."""
+"""What the quality gate's autoencoder is trained on: good dermoscopy of training lesions, lightly varied."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def training_pictures(data_root: str | Path) -> tuple[Picture, ...]:
 
 
 class GoodPictures(Dataset[dict[str, torch.Tensor]]):
-    """Square pictures of `SHORT_SIDE` pixels as float32 (3, H, W) in [0, 1]; input and target are the same."""
+    """Square pictures of `SHORT_SIDE` pixels, float32 (3, H, W) in [0, 1]; input and target are the same."""
 
     def __init__(self, data_root: str, seed: int) -> None:
         self._files = tuple(np.fromfile(p.path, np.uint8) for p in training_pictures(data_root))
@@ -41,9 +41,9 @@ class GoodPictures(Dataset[dict[str, torch.Tensor]]):
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        bgr = cv2.imdecode(self._files[index], cv2.IMREAD_COLOR)
-        assert bgr is not None
-        image = as_tensor(vary(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), self._random))
+        rgb = cv2.imdecode(self._files[index], cv2.IMREAD_COLOR_RGB)
+        assert rgb is not None
+        image = as_tensor(vary(rgb.astype(np.uint8, copy=False), self._random))
         return {"image": image, "label": image}
 
 
@@ -75,5 +75,6 @@ def _compress(rgb: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np
 
 def latest_checkpoint(directory: str | Path) -> str | None:
     """The checkpoint of the most passes in `directory`, or None where training starts afresh."""
-    found = {int(re.findall(r"\d+", p.stem)[-1]): str(p) for p in Path(directory).glob("checkpoint_epoch=*.pt")}
+    paths = Path(directory).glob("checkpoint_epoch=*.pt")
+    found = {int(re.findall(r"\d+", path.stem)[-1]): str(path) for path in paths}
     return found[max(found)] if found else None

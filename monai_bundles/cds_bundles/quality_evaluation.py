@@ -1,0 +1,181 @@
+"""How good the quality gate is on held-out pictures: good ones refused, damaged ones let through."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydicom import dcmread
+from tqdm import tqdm
+
+from cds_bundles.index import HAM10000, TASK1, Picture, from_source, read_index, split
+from cds_bundles.metrics import Floats, Places, bootstrap, roc_auc
+from cds_bundles.quality import QualityAssessment, QualityGate
+from cds_bundles.quality_damage import DAMAGES
+from cds_bundles.quality_limits import Verdict, defect_score
+
+SPLIT = "HAM10000 fold 0 and the ISIC 2017 test and validation parts of Task 1, grouped by lesion"
+RULE_DB = 25.0
+"""The paper's rule: a reconstruction below this is a bad picture."""
+
+DAMAGED_LESIONS = 300
+SEED = 20
+
+FULL_FRAME, DICOM, SMARTPHONE, BARE_SKIN, NON_SKIN = (
+    "ham10000_full_frame",
+    "isic2020_dicom",
+    "pad_ufes",
+    "background_skin",
+    "nonskin",
+)
+SKIN_TONES = (
+    ("ita_over_41_light", 41.0),
+    ("ita_28_to_41", 28.0),
+    ("ita_10_to_28", 10.0),
+    ("ita_under_10_dark", -91.0),
+)
+"""Lower ends of bands of the individual typology angle (Chardon et al., Int J Cosmet Sci 13:191, 1991)."""
+
+Rgb = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One picture that the gate has seen; `group` is its lesion."""
+
+    group: str
+    psnr_db: float
+    score: float
+    """The worst defect: over 0.5 doubtful, over 1 useless."""
+    verdict: Verdict
+    tone: str = ""
+
+
+class QualityEvaluation:
+    """Runs `predictor` over the held-out pictures of `data_root` and writes the figures to `report`."""
+
+    def __init__(self, data_root: str, predictor: QualityGate, report: str, threads: int = 1) -> None:
+        self._root = Path(data_root)
+        self._gate = predictor
+        self._report = Path(report)
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+
+    def run(self) -> dict[str, Any]:
+        """Measures, prints and writes everything; returns it."""
+        index = read_index(self._root / "index.csv")
+        held_out = split(from_source(index, HAM10000) + from_source(index, TASK1))[1]
+        good = {source: self._pictures(from_source(held_out, source), source) for source in (HAM10000, TASK1)}
+        frames = self._loose(FULL_FRAME, "*.jpg") | self._loose(DICOM, "*.dcm")
+        others = {name: self._pictures(from_source(index, name), name) for name in (SMARTPHONE, BARE_SKIN)}
+        damaged = self._damaged(one_a_lesion(held_out, DAMAGED_LESIONS))
+        damaged["non_skin"] = self._pictures(from_source(index, NON_SKIN), NON_SKIN)
+        every = [judged for rows in good.values() for judged in rows]
+        report = {
+            "split": SPLIT,
+            "good": {name: verdict_figures(rows) for name, rows in (good | frames).items()},
+            "skin_tone": _by_tone(every),
+            "other_pictures": {name: verdict_figures(rows) for name, rows in others.items()},
+            "damaged": {name: damage_figures(every, rows) for name, rows in damaged.items()},
+        }
+        self._report.parent.mkdir(parents=True, exist_ok=True)
+        self._report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print(json.dumps(report, indent=2))
+        return report
+
+    def _pictures(self, pictures: Sequence[Picture], name: str) -> list[Judged]:
+        return [self._judge(_read(p.path), p.lesion_id, _tone(p)) for p in tqdm(pictures, desc=name)]
+
+    def _loose(self, folder: str, pattern: str) -> dict[str, list[Judged]]:
+        paths = sorted((self._root / folder).glob(pattern))
+        return {folder: [self._judge(_read(path), path.stem) for path in paths]} if paths else {}
+
+    def _damaged(self, pictures: Sequence[Picture]) -> dict[str, list[Judged]]:
+        random = np.random.default_rng(SEED)
+        return {
+            name: [self._judge(damage(_read(p.path), random), p.lesion_id) for p in tqdm(pictures, desc=name)]
+            for name, damage in DAMAGES.items()
+        }
+
+    def _judge(self, rgb: Rgb, group: str, tone: str = "") -> Judged:
+        found: QualityAssessment = self._gate(rgb)
+        score = defect_score(found.measures, self._gate.limits)
+        return Judged(group, found.measures["psnr_db"], score, found.verdict, tone)
+
+
+def one_a_lesion(pictures: Iterable[Picture], count: int) -> list[Picture]:
+    """At most `count` of `pictures`, by lot, no two of one lesion."""
+    of_lesion = list({picture.lesion_id: picture for picture in pictures}.values())
+    chosen = np.random.default_rng(SEED).permutation(len(of_lesion))[:count]
+    return [of_lesion[place] for place in chosen]
+
+
+def verdict_figures(rows: Sequence[Judged]) -> dict[str, Any]:
+    """Share of each verdict, and share below 25 dB, with intervals over lesions."""
+    groups = [row.group for row in rows]
+    verdicts: tuple[Verdict, ...] = ("diagnostic", "limited", "non_diagnostic")
+    shares: dict[str, Mask] = {name: np.array([row.verdict == name for row in rows]) for name in verdicts}
+    shares["below_25_db"] = np.array([row.psnr_db < RULE_DB for row in rows])
+    figures: dict[str, Any] = {name: _share(hits, groups) for name, hits in shares.items()}
+    return figures | {"median_psnr_db": round(float(np.median([row.psnr_db for row in rows])), 2)}
+
+
+def damage_figures(good: Sequence[Judged], bad: Sequence[Judged]) -> dict[str, Any]:
+    """How well low PSNR alone, and all limits together, tell `bad` from `good`; and the verdicts on `bad`."""
+    both = [*good, *bad]
+    is_bad = np.arange(len(both)) >= len(good)
+    low_psnr, score = np.array([-row.psnr_db for row in both]), np.array([row.score for row in both])
+    groups = [row.group for row in both]
+    aucs = {"auc_psnr": _auc(is_bad, low_psnr, groups), "auc_score": _auc(is_bad, score, groups)}
+    return aucs | verdict_figures(bad)
+
+
+def _auc(is_bad: Mask, values: Floats, groups: Sequence[str]) -> dict[str, float | int]:
+    def measure(places: Places) -> float:
+        return roc_auc(is_bad[places], values[places])
+
+    return bootstrap(measure, groups).rounded()
+
+
+def _share(hits: Mask, groups: Sequence[str]) -> dict[str, float | int]:
+    return bootstrap(lambda places: float(hits[places].mean()), groups).rounded()
+
+
+def _by_tone(rows: Sequence[Judged]) -> dict[str, Any]:
+    bands = {name: [row for row in rows if row.tone == name] for name, _ in SKIN_TONES}
+    return {name: verdict_figures(found) for name, found in bands.items() if found}
+
+
+def skin_tone(rgb: Rgb, skin: Mask) -> str:
+    """Band of the individual typology angle of `rgb` (H, W, 3) where `skin`; the colours are uncalibrated."""
+    lab = cv2.cvtColor(rgb.astype(np.float32) / np.float32(255.0), cv2.COLOR_RGB2LAB)[skin]
+    lightness, _, yellowness = np.median(lab, axis=0)
+    angle = float(np.degrees(np.arctan2(lightness - 50.0, yellowness)))
+    angle = angle if angle <= 90 else 180 - angle
+    return next((name for name, lowest in SKIN_TONES if angle >= lowest), SKIN_TONES[-1][0])
+
+
+def _tone(picture: Picture) -> str:
+    if picture.mask_path is None:
+        return ""
+    mask = cv2.imread(str(picture.mask_path), cv2.IMREAD_GRAYSCALE)
+    skin = np.asarray(mask) == 0
+    return skin_tone(_read(picture.path), skin) if skin.mean() > 0.05 else ""
+
+
+def _read(path: Path) -> Rgb:
+    """The picture as uint8 (H, W, 3) sRGB; a DICOM file's pixels as pydicom decodes them."""
+    if path.suffix == ".dcm":
+        return np.asarray(dcmread(path).pixel_array, np.uint8)
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise FileNotFoundError(path)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
