@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import timedelta, timezone
 from typing import Any
 
@@ -16,7 +15,7 @@ from cds_plugin.results.context import ResultContext
 from cds_plugin.results.identity import MANUFACTURER, MODEL_NAME, SOFTWARE_VERSION
 from cds_plugin.results.source import Source, element_value
 from cds_plugin.results.uids import derive_uid, device_uid
-from cds_plugin.study import BundleIdentity, Bundles, ResultKind
+from cds_plugin.study import BundleIdentity, ResultKind
 
 IMPLEMENTATION_CLASS_UID = derive_uid("cds-plugin", "implementation")
 IMPLEMENTATION_VERSION_NAME = f"CDS_PLUGIN_{SOFTWARE_VERSION}"[:16]
@@ -25,43 +24,22 @@ _LO_LIMIT = 64
 _SERIES_NUMBERS = {ResultKind.SEGMENTATION: 9100, ResultKind.REPORT: 9200, ResultKind.OVERLAY: 9300}
 
 
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """The keyword arguments of highdicom that say who made an object (PS3.3 C.7.5.1, C.7.5.2)."""
-
-    manufacturer: str
-    manufacturer_model_name: str
-    software_versions: list[str]
-    device_serial_number: str
-
-    def as_arguments(self) -> dict[str, Any]:
-        """Return them by name."""
-        return {
-            "manufacturer": self.manufacturer,
-            "manufacturer_model_name": self.manufacturer_model_name,
-            "software_versions": self.software_versions,
-            "device_serial_number": self.device_serial_number,
-        }
-
-
-def equipment(bundles: Bundles) -> Equipment:
-    """Return the product with these bundles; another bundle gives another serial number."""
-    return Equipment(
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=[SOFTWARE_VERSION, *(long_string(f"{b.name} {b.version}") for b in bundles)],
-        device_serial_number=device_uid(bundles).rsplit(".", 1)[1],
-    )
-
-
 def object_arguments(context: ResultContext, kind: ResultKind) -> dict[str, Any]:
-    """Return the keyword arguments that every highdicom object of a picture takes."""
+    """Return the keyword arguments that every highdicom object of a picture takes.
+
+    They are its series and instance, and the equipment (PS3.3 C.7.5.1, C.7.5.2): the product with its
+    bundles, where another bundle gives another serial number.
+    """
+    bundles = context.analysis.bundles
     return {
         "series_instance_uid": context.series_instance_uid(kind),
         "series_number": _SERIES_NUMBERS[kind],
         "sop_instance_uid": context.sop_instance_uid(kind),
         "instance_number": 1,
-        **equipment(context.analysis.bundles).as_arguments(),
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MODEL_NAME,
+        "software_versions": [SOFTWARE_VERSION, *(long_string(f"{b.name} {b.version}") for b in bundles)],
+        "device_serial_number": device_uid(bundles).rsplit(".", 1)[1],
     }
 
 
@@ -81,7 +59,7 @@ def finish(result: SOPClass, context: ResultContext, series_description: str) ->
     _copy_patient_and_study(result, context.source)
     result.SeriesDescription = long_string(series_description)
     result.DeviceUID = device_uid(context.analysis.bundles)
-    result.ContributingEquipmentSequence = _contributing_equipment(context.analysis.bundles)
+    result.ContributingEquipmentSequence = [_contribution(each) for each in context.analysis.bundles]
     result.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     result.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     _date(result, context)
@@ -105,10 +83,6 @@ def _copy_patient_and_study(result: SOPClass, source: Source) -> None:
     result.copy_patient_and_study_information(header)
     if character_set := element_value(source.header, "SpecificCharacterSet"):
         result.SpecificCharacterSet = character_set
-
-
-def _contributing_equipment(bundles: Bundles) -> list[ContributingEquipment]:
-    return [_contribution(bundle) for bundle in bundles]
 
 
 def _contribution(bundle: BundleIdentity) -> ContributingEquipment:

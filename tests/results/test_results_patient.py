@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from copy import deepcopy
+from io import BytesIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom import dcmread, dcmwrite
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from result_cases import SOURCES, TWO_LESIONS, analysis, built, dermoscopic, only, reread
 
 from cds_plugin.errors import Refused
@@ -181,3 +184,20 @@ def test_whatever_bytes_a_sender_wrote_the_result_can_be_written(
         for kind in (ResultKind.SEGMENTATION, ResultKind.REPORT):
             result = reread(only(kind, header, analysis(TWO_LESIONS[0])))
             assert result.StudyInstanceUID == header.StudyInstanceUID
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_nested_elements_survive_whatever_the_encoding_of_the_source(syntax: str) -> None:
+    header = dermoscopic(SpecificCharacterSet="ISO_IR 100")
+    issuer, item = Dataset(), Dataset()
+    issuer.UniversalEntityID, issuer.UniversalEntityIDType = "1.2.3", "ISO"
+    item.PatientID, item.TypeOfPatientID = "Jörg-7", "TEXT"
+    item.IssuerOfPatientIDQualifiersSequence = [issuer]
+    header.OtherPatientIDsSequence, header.PregnancyStatus = [item], 3
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = syntax
+    file = BytesIO()
+    dcmwrite(file, header, enforce_file_format=True)
+    for result in every_result(dcmread(BytesIO(file.getvalue()))):
+        assert result.OtherPatientIDsSequence == header.OtherPatientIDsSequence
+        assert result.PregnancyStatus == 3
