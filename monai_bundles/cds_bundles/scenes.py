@@ -24,6 +24,10 @@ SMALLEST_VISIBLE_PART = 0.45
 SMALLEST_LESION_SIDE = 8
 """Pixels; what is left of a lesion after an aperture must be at least this wide and high."""
 PLACEMENT_TRIES = 12
+LEAST_CONTRAST = 14.0
+"""Levels of 255 by which a fragment differs from its skin in some channel; below, nobody could count it."""
+EVENNESS = 0.82
+"""The darkest spots of lesion-free skin have at least this share of its median, in every channel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +60,10 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def cut_fragment(rgb: Rgb, mask: Mask, margin: float = 0.3) -> Fragment | None:
-    """The lesion under `mask` with a `margin` (share of its longer side); None where the frame cuts it."""
+    """The lesion under `mask` with a `margin` (share of its longer side).
+
+    None where the frame cuts the lesion off, the mask has several parts, or hardly any contrast is left.
+    """
     x0, y0, x1, y1 = bounding_box(mask)
     height, width = mask.shape
     if min(x1 - x0, y1 - y0) < SMALLEST_LESION_SIDE or x0 < 2 or y0 < 2 or x1 > width - 2 or y1 > height - 2:
@@ -65,17 +72,26 @@ def cut_fragment(rgb: Rgb, mask: Mask, margin: float = 0.3) -> Fragment | None:
     window = np.s_[max(0, y0 - pad) : y1 + pad, max(0, x0 - pad) : x1 + pad]
     part, inside = rgb[window], mask[window]
     ring = ~cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
-    if ring.sum() < 20:
+    if ring.sum() < 20 or cv2.connectedComponents(inside.astype(np.uint8))[0] > 2:
         return None
-    return Fragment(part, inside, np.median(part[ring], axis=0).astype(np.float32) + 1.0)
+    skin = np.median(part[ring], axis=0).astype(np.float32)
+    if np.abs(np.median(part[inside], axis=0) - skin).max() < LEAST_CONTRAST:
+        return None
+    return Fragment(part, inside, skin + 1.0)
 
 
-def lesion_free_part(rgb: Rgb, mask: Mask, smallest_side: int = 56, gap: int = 8) -> Rgb | None:
-    """The largest strip of `rgb` beside the lesion, `gap` pixels away; None when all are too narrow."""
+def lesion_free_part(rgb: Rgb, mask: Mask, smallest_side: int = 56, gap: int = 14) -> Rgb | None:
+    """The largest strip of `rgb` beside the lesion, `gap` pixels away; None when too narrow or uneven."""
     x0, y0, x1, y1 = bounding_box(mask)
     strips = (rgb[: max(0, y0 - gap)], rgb[y1 + gap :], rgb[:, : max(0, x0 - gap)], rgb[:, x1 + gap :])
     best = max(strips, key=lambda strip: min(strip.shape[:2]) * 10_000 + strip.size)
-    return best if min(best.shape[:2]) >= smallest_side else None
+    return best if min(best.shape[:2]) >= smallest_side and is_even(best) else None
+
+
+def is_even(skin: Rgb) -> bool:
+    """False where `skin` shows something dark or red wider than a hair: a satellite, a dark corner."""
+    smooth = cv2.blur(skin, (9, 9)).reshape(-1, 3)
+    return bool((np.percentile(smooth, 1, axis=0) >= EVENNESS * np.median(smooth, axis=0)).all())
 
 
 def cover_with_skin(rng: Random, skin: Rgb, height: int, width: int) -> Rgb:

@@ -17,6 +17,7 @@ from cds_bundles.scenes import (
     cover_with_skin,
     cut_fragment,
     drawn_skin,
+    is_even,
     lesion_free_part,
     paste,
     through_dermatoscope,
@@ -78,6 +79,24 @@ def test_a_lesion_that_the_frame_cuts_off_makes_no_fragment() -> None:
     rgb, mask = a_lesion()
     assert cut_fragment(rgb, mask) is not None
     assert cut_fragment(rgb[:, 50:], mask[:, 50:]) is None
+
+
+def test_a_lesion_in_two_parts_or_hardly_visible_makes_no_fragment() -> None:
+    rgb, mask = a_lesion()
+    pale = np.where(mask[..., None], np.array(SKIN) - 8, rgb).astype(np.uint8)
+    assert cut_fragment(pale, mask) is None
+    mask[:, 60] = False
+    assert cut_fragment(rgb, mask) is None
+
+
+def test_skin_with_another_spot_is_not_taken_for_lesion_free() -> None:
+    rgb, _ = a_lesion(side=200, radius=20)
+    assert is_even(rgb[:60])
+    cv2.circle(rgb, (100, 20), 9, PIGMENT, -1)
+    assert not is_even(rgb[:60])
+    hairy = np.full((60, 200, 3), SKIN, np.uint8)
+    cv2.line(hairy, (0, 10), (199, 50), (40, 30, 20), 1)
+    assert is_even(hairy)
 
 
 def test_a_fragment_knows_the_skin_round_the_lesion() -> None:

@@ -1,4 +1,4 @@
-"""The lesion segmenter: outlines at full resolution, no lesion twice, the shipped weights on real pictures."""
+"""The lesion segmenter: outlines at full resolution, no lesion twice, the weights on real pictures."""
 
 from __future__ import annotations
 
