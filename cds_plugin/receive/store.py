@@ -55,6 +55,7 @@ class StoreHandler:
         started = time.monotonic()
         offered = _offered(event, self.ledger.entry(event.assoc))
         status, reason = self._answer(event, offered)
+        offered.association.active_at = datetime.now(UTC)
         log.info(
             "c-store answered",
             association=offered.association.id,
@@ -118,7 +119,7 @@ class StoreHandler:
                 listener=self.listener,
                 calling_ae=sender.calling_ae,
                 peer=sender.peer,
-                now=sender.opened_at,
+                now=now,
             )
         studies.record_instance(session, received, now=now, actor=sender.calling_ae)
         if received.made_here:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from celery import Celery
-from sqlalchemy import Engine, distinct, select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -116,7 +116,7 @@ class Sweeper:
     def _forget_dead_listeners(self) -> None:
         since = datetime.now(UTC) - timedelta(seconds=SILENT_LISTENER_SECONDS)
         with snapshot(self._engine) as session:
-            listeners = session.scalars(select(distinct(Association.listener))).all()
+            listeners = session.scalars(select(Association.listener).distinct()).all()
             alive = {
                 f"{each.host}:{each.pid}" for each in processes.alive(session, since) if each.name == LISTENER
             }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Ward:
     settings: Settings
     engine: Engine
     bounds: Bounds = field(default_factory=Bounds)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def directory(self) -> Path:
