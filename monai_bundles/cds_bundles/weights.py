@@ -9,6 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+READABLE = 0o644
+"""Mode of a weights file: safetensors makes it private, but whoever installs the wheel must read it."""
+
 
 def save_half(path: Path, state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """Writes `state_dict` to `path` with floats in half precision; `metadata` becomes the file's header."""
@@ -19,6 +22,7 @@ def save_half(path: Path, state_dict: Mapping[str, torch.Tensor], metadata: Mapp
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".new")
     save_file(tensors, scratch, metadata=dict(metadata))
+    scratch.chmod(READABLE)
     scratch.replace(path)
 
 
