@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+
+from cds_plugin.config import Rule
 from cds_plugin.decoder import Decoder
 from cds_plugin.dicomize import Dicomizer
 from cds_plugin.errors import CdsError, Refused
 from cds_plugin.photograph import read_header
+from cds_plugin.receive.admission import reason_not_analysed
+from cds_plugin.receive.header import Header, uid_problem
 from cds_plugin.results.build import BuiltResult
 from cds_plugin.results.identity import is_own_object
 from cds_plugin.study import ResultKind
@@ -20,6 +26,14 @@ from cds_worker.picture import findings_json
 from cds_worker.pipeline import Pipeline
 
 FIRST_REVISION = 1
+FROM_A_FILE = Rule(calling_ae="FILE")
+"""Who names a file on the command line vouches for it, as a rule does for a sender."""
+UIDS = {
+    "sop_class_uid": "SOPClassUID",
+    "sop_instance_uid": "SOPInstanceUID",
+    "study_instance_uid": "StudyInstanceUID",
+    "series_instance_uid": "SeriesInstanceUID",
+}
 
 Line = dict[str, Any]
 
@@ -67,8 +81,7 @@ class Offline:
             raise Refused("unreadable_file", f"{error.strerror}.", "Check path and rights.") from error
         if kind is InputKind.PICTURE:
             return self.dicomizer.add(path, f"{stem}.source")
-        if is_own_object(read_header(path)):
-            raise Refused("own_object", "This product made the object.", "Give the picture itself.")
+        check_admitted(read_header(path))
         return path
 
     def _write(self, result: BuiltResult, stem: str) -> Path:
@@ -78,6 +91,29 @@ class Offline:
         except OSError as error:
             raise Refused("output_folder", f"{path}: {error.strerror}", "Choose another --out.") from error
         return path
+
+
+def check_admitted(header: Dataset) -> None:
+    """Raise Refused for what the listener would store but never analyse, as from a sender that a rule names.
+
+    Missing and invalid identifiers are left to the decoder, which refuses them by name.
+    """
+    facts = Header(
+        **{field: str(header.get(keyword) or "") for field, keyword in UIDS.items()},
+        patient_id="",
+        issuer_of_patient_id="",
+        image_type=tuple(str(each).upper() for each in _values(header, "ImageType")),
+        burned_in_annotation=str(header.get("BurnedInAnnotation") or "").upper(),
+        made_here=is_own_object(header),
+    )
+    reason = reason_not_analysed(facts, FROM_A_FILE, known_result=False)
+    if reason is not None and uid_problem(facts.sop_class_uid) is None:
+        raise Refused("not_analysed", f"The object is not analysed: {reason}.", "Give the picture itself.")
+
+
+def _values(header: Dataset, keyword: str) -> Sequence[object]:
+    value = header.get(keyword)
+    return value if isinstance(value, MultiValue) else [value]
 
 
 def _outputs(source: Path, built: Mapping[ResultKind, Path]) -> dict[str, str | None]:
