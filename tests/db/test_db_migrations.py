@@ -38,9 +38,10 @@ def test_the_migrated_schema_is_the_one_of_the_models(engine: Engine) -> None:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
-def test_four_processes_may_upgrade_one_empty_database(empty_url: str) -> None:
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as processes:
-        list(processes.map(upgrade, [empty_url] * 4))
+@pytest.mark.slow
+def test_three_processes_may_upgrade_one_empty_database(empty_url: str) -> None:
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:
+        list(processes.map(upgrade, [empty_url] * 3))
     assert is_current(empty_url)
     engine = open_engine(empty_url)
     assert verified(engine).intact

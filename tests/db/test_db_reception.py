@@ -63,7 +63,7 @@ def test_other_bytes_of_the_same_object_are_kept_and_the_first_stay_in_use(engin
     assert (other.outcome, other.revision_id) == (Stored.ALTERED, None)
     assert receive(engine, picture(1, content="other"))[0].outcome is Stored.DUPLICATE
     with snapshot(engine) as session:
-        in_use = dict(session.execute(select(Instance.id, Instance.in_use)).tuples().all())
+        in_use = {each.id: each.in_use for each in session.scalars(select(Instance))}
         assert in_use == {first.instance_id: True, other.instance_id: False}
         assert [each.id for each in studies.revision_pictures(session, revision_id)] == [first.instance_id]
         assert session.scalar(select(func.count()).select_from(Revision)) == 1

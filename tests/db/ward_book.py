@@ -46,7 +46,8 @@ def picture(
     """Return a received picture; another `content` means other bytes of the same object."""
     uid = f"{study}.{number}"
     digest = sha256(f"{uid} {content}".encode()).hexdigest()
-    return replace(PICTURE, sop_instance_uid=uid, study_instance_uid=study, sha256=digest, **other)
+    facts = {"sop_instance_uid": uid, "study_instance_uid": study, "sha256": digest, **other}
+    return replace(PICTURE, **facts)  # type: ignore[arg-type]
 
 
 def receive(
