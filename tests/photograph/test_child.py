@@ -27,6 +27,8 @@ from cds_plugin.study import Rgb
 
 from .conftest import Write, make_photograph
 
+pytestmark = pytest.mark.slow
+
 MAX_PIXELS = 1_000_000
 PATIENCE_SECONDS = 20.0
 

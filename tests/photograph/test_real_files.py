@@ -15,6 +15,8 @@ from cds_plugin.dicomize import dicomize
 from cds_plugin.errors import Refused
 from cds_plugin.photograph import read_header
 
+pytestmark = pytest.mark.slow
+
 MAX_PIXELS = 120_000_000
 QUOTED = ("SOPClassUID", "Modality", "PatientID", "PatientName")
 

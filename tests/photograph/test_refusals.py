@@ -150,6 +150,7 @@ def test_a_grey_stream_behind_a_colour_header(
     assert refusal(decoder, write(photograph, JPEGBaseline8Bit, frame)).code == "stream_differs_from_header"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("syntax", [*ENCODERS, JPEGLosslessSV1, RLELossless, HTJ2KLossless])
 def test_truncated_and_damaged_streams(decoder: Decoder, picture: Rgb, write: Write, syntax: str) -> None:
     whole = ENCODERS.get(syntax, jpeg)(picture)
