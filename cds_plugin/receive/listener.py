@@ -50,14 +50,15 @@ class DicomListener:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._turn = turns(engine)
         self._stopping = threading.Event()
-        self._closing = ExitStack()
 
     def __enter__(self) -> Self:
         self._spool.make_folders()
-        self._closing.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
-        tempfile.tempdir = str(self._closing.enter_context(self._spool.incoming_folder()))
-        self._allow_everything()
-        self._server = self._serve()
+        with ExitStack() as opened:
+            opened.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
+            tempfile.tempdir = str(opened.enter_context(self._spool.incoming_folder()))
+            self._allow_everything()
+            self._server = self._serve()
+            self._closing = opened.pop_all()
         self._keeper = threading.Thread(target=self._keep, name="listener-keeper")
         self._keeper.start()
         log.info("listening", ae_title=self._settings.listener.ae_title, address=self._server.server_address)
@@ -166,8 +167,10 @@ class DicomListener:
             if not self._server.active_associations:
                 return
             waiting.wait(0.1)
-        for association in self._server.active_associations:
+        left = self._server.active_associations
+        for association in left:
             _cut(association)
+        for association in left:
             association.join(STOP_GRACE_SECONDS)
 
 

@@ -14,13 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import structlog
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from cds_plugin.receive.bounds import BACKLOG, MESSAGE_BYTES, Bounds
+from cds_plugin.receive.header import PARSE_ERRORS
 from cds_plugin.wire import DOZE_SECONDS, SILENCE_SECONDS, quicken
+
+log = structlog.get_logger()
 
 INVALID_PDU = "Evt19"
 """The state machine answers this event with A-ABORT (PS3.8 table 9-10)."""
@@ -54,7 +58,11 @@ class BoundedMessages(DIMSEServiceProvider):
             self.dul.event_queue.put(INVALID_PDU)
             return
         self._drop_if_too_much(primitive)
-        super().receive_primitive(primitive)
+        try:
+            super().receive_primitive(primitive)
+        except (OSError, *PARSE_ERRORS) as error:
+            log.warning("message given up", problem=type(error).__name__)
+            self.dul.event_queue.put(INVALID_PDU)
 
     def get_msg(self, block: bool = False) -> Any:
         """Return the next message; while the peer is silent the reactor's polling waits for one."""

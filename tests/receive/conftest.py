@@ -15,14 +15,23 @@ from cds_plugin.config import Database, Destination, Listener, Rule, Settings, S
 
 @pytest.fixture
 def ward(tmp_path: Path, free_port: int) -> Iterator[Ward]:
-    """Return surroundings with an upgraded SQLite database; start its listener yourself."""
-    url = f"sqlite:///{tmp_path / 'cds.db'}"
+    """Yield surroundings with an upgraded SQLite database; start its listener yourself."""
+    yield from _ward(f"sqlite:///{tmp_path / 'cds.db'}", tmp_path, free_port)
+
+
+@pytest.fixture
+def ward_on_postgres(postgres_url: str, tmp_path: Path, free_port: int) -> Iterator[Ward]:
+    """Yield surroundings with an upgraded PostgreSQL database."""
+    yield from _ward(postgres_url, tmp_path, free_port)
+
+
+def _ward(url: str, folder: Path, port: int) -> Iterator[Ward]:
     upgrade(url)
     settings = Settings(
-        listener=Listener(port=free_port, quiet_seconds=0.5),
-        storage=Storage(directory=tmp_path / "var"),
+        listener=Listener(port=port, quiet_seconds=0.5),
+        storage=Storage(directory=folder / "var"),
         database=Database(url=url),
-        destinations=(Destination(name="pacs", ae_title="PACS", host=LOOPBACK, port=free_port),),
+        destinations=(Destination(name="pacs", ae_title="PACS", host=LOOPBACK, port=port),),
         rules=(
             Rule(calling_ae="IMPORTER", results_to=("pacs",)),
             Rule(calling_ae="*", results_to=("pacs",)),

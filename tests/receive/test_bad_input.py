@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import socket
 import struct
@@ -15,6 +16,7 @@ import pytest
 from drawn_objects import DERMOSCOPIC, a_photograph, written
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import split_dataset
 from ward import LOOPBACK, Ward
 
@@ -155,6 +157,23 @@ def test_noise_on_the_port_stops_nothing(ward: Ward, noise: bytes) -> None:
                 except OSError:
                     continue
         assert ward.sent(a_photograph()) == [STORED]
+
+
+def test_a_command_without_a_uid_ends_only_its_association(ward: Ward) -> None:
+    with ward.listening():
+        association = ward.connected((DERMOSCOPIC, ExplicitVRLittleEndian))
+        request = C_STORE()
+        request.MessageID, request.Priority = 1, 2
+        request.AffectedSOPClassUID = DERMOSCOPIC
+        request.DataSet = io.BytesIO(b"\0" * 1000)
+        association.dimse.send_msg(request, association.accepted_contexts[0].context_id or 1)
+        association.join(10)
+        assert not association.is_established
+        assert ward.sent(a_photograph()) == [STORED]
+        deadline = time.monotonic() + 5
+        while ward.incoming() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not ward.incoming()
 
 
 def test_random_spoiling_of_a_stream_of_objects(ward: Ward, tmp_path: Path) -> None:

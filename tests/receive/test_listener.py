@@ -25,6 +25,8 @@ from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.dsutils import split_dataset
 from ward import AE_TITLE, LOOPBACK, Ward
 
+from cds_plugin.errors import Unavailable
+
 Dcmtk = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -214,6 +216,12 @@ def test_an_aborted_transfer_leaves_nothing(ward: Ward) -> None:
         assert ward.sent(a_photograph()) == [0x0000]
         sender.join()
     assert len(ward.instances()) == 1
+
+
+def test_a_port_that_is_taken_is_named_and_leaves_nothing(ward: Ward) -> None:
+    with ward.listening(), pytest.raises(Unavailable, match=str(ward.port)), ward.listening():
+        pass
+    assert not list((ward.directory / "incoming").iterdir())
 
 
 def test_late_images_of_a_study_join_its_open_revision(ward: Ward) -> None:
