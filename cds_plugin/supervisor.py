@@ -45,7 +45,7 @@ class Part:
         return self.process.pid if self.process and self.process.poll() is None else None
 
     def start(self) -> None:
-        """Start the child in a session of its own, its stdout on our stderr; it ends when this process dies."""
+        """Start the child in its own session, its stdout on our stderr; it ends when this process dies."""
         self.process = subprocess.Popen(
             list(self.command),
             stdin=subprocess.DEVNULL,
