@@ -90,8 +90,8 @@ class Seat:
 
 def run_worker(settings: Settings) -> int:
     """Run until SIGTERM; return the exit code. Raises Refused before anything starts."""
-    stack = import_stack()
     check_bundles(settings.bundles.directory)
+    stack = import_stack()
     seat = Seat(settings, devices(stack, settings.worker.device))
     app = _app_with_task(settings, seat)
     worker = app.Worker(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from cds_worker.bundle import check_bundles, load_predictor
 from cds_worker.classification import ClassificationPredictor, classify
 from cds_worker.quality import QualityPredictor, assess, not_decoded
 from cds_worker.segmentation import SegmentationPredictor, find_lesions
-from cds_worker.stack import Stack
+from cds_worker.stack import Stack, devices, import_stack
 
 WARM_SIDE_PX = 64
 """Side of the picture that is analysed once before the first real one."""
@@ -35,6 +36,17 @@ class Pipeline:
     quality_gate: QualityPredictor
     segmenter: SegmentationPredictor
     classifier: ClassificationPredictor
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Return the pipeline for one process that needs no other: libraries imported, first device taken.
+
+        Bad bundles are refused before the seconds that the import takes; what a library prints goes to stderr.
+        """
+        check_bundles(settings.bundles.directory)
+        with redirect_stdout(sys.stderr):
+            stack = import_stack()
+            return cls.load(settings, stack, devices(stack, settings.worker.device)[0])
 
     @classmethod
     def load(cls, settings: Settings, stack: Stack, device: str) -> Self:

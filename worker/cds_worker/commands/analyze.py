@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +18,6 @@ from cds_plugin.errors import Refused
 from cds_worker.inputs import list_inputs
 from cds_worker.offline import Line, Offline
 from cds_worker.pipeline import Pipeline
-from cds_worker.stack import devices, import_stack
 
 NOTICE = "Research use, not for diagnosis."
 PathsArgument = Annotated[
@@ -44,9 +41,7 @@ def _analyze(paths: list[str], out: Path, as_json: bool, config: Path | None) ->
         raise Refused(
             "nothing_to_analyse", "There is no file at these paths.", "Give files or folders of them."
         )
-    with redirect_stdout(sys.stderr):
-        stack = import_stack()
-        pipeline = Pipeline.load(settings, stack, devices(stack, settings.worker.device)[0])
+    pipeline = Pipeline.open(settings)
     with Decoder() as decoder:
         max_pixels = settings.worker.max_pixels
         dicomizer = Dicomizer(out, decoder, max_pixels=max_pixels)

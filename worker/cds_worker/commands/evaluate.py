@@ -15,7 +15,6 @@ from cds_plugin.decoder import Decoder
 from cds_worker.evaluation.measuring import METRICS_NAME, PICTURES_NAME, Measurement
 from cds_worker.evaluation.tasks import TaskName
 from cds_worker.pipeline import Pipeline
-from cds_worker.stack import devices, import_stack
 
 TaskOption = Annotated[TaskName, typer.Option("--task", help="What to measure.")]
 IndexOption = Annotated[
@@ -42,8 +41,7 @@ def command(
 
 def _evaluate(task: TaskName, index: Path, out: Path, as_json: bool, config: Path | None) -> int:
     settings = load_settings(config)
-    stack = import_stack()
-    pipeline = Pipeline.load(settings, stack, devices(stack, settings.worker.device)[0])
+    pipeline = Pipeline.open(settings)
     with Decoder() as decoder, Progress(console=stderr) as progress:
         bar = progress.add_task(task.value)
         measurement = Measurement(
