@@ -41,7 +41,7 @@ class Pipeline:
     def open(cls, settings: Settings) -> Self:
         """Return the pipeline for one process that needs no other: libraries imported, first device taken.
 
-        Bad bundles are refused before the seconds that the import takes; what a library prints goes to stderr.
+        Bad bundles are refused before the slow import; what a library prints goes to stderr.
         """
         check_bundles(settings.bundles.directory)
         with redirect_stdout(sys.stderr):
