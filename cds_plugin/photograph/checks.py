@@ -23,6 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from cds_plugin.elements import element_value
 from cds_plugin.errors import Refused
 
 MINIMUM_SIDE = 32
@@ -58,7 +59,7 @@ def check_decodable(header: Dataset, max_pixels: int) -> None:
 
 def frame_size(header: Dataset) -> tuple[int, int]:
     """Return (rows, columns); raises Refused `not_an_image` where the header has none."""
-    rows, columns = header.get("Rows"), header.get("Columns")
+    rows, columns = element_value(header, "Rows"), element_value(header, "Columns")
     if not isinstance(rows, int) or not isinstance(columns, int):
         raise Refused("not_an_image", "The object holds no image.", "Send photographs only.")
     return rows, columns
@@ -84,7 +85,7 @@ def check_size(rows: int, columns: int, max_pixels: int) -> None:
 
 def _check_identifiers(header: Dataset) -> None:
     for keyword in IDENTIFIERS:
-        value = header.get(keyword)
+        value = element_value(header, keyword)
         if not value:
             raise Refused("missing_uid", f"{keyword} is missing.", "Correct the sending system.")
         if not isinstance(value, UID) or not value.is_valid:
@@ -92,7 +93,7 @@ def _check_identifiers(header: Dataset) -> None:
 
 
 def _check_one_frame(header: Dataset) -> None:
-    frames = header.get("NumberOfFrames") or 1
+    frames = element_value(header, "NumberOfFrames") or 1
     if frames != 1:
         raise Refused(
             "multi_frame", "One frame per object is analysed.", "Send every frame as an object of its own."
@@ -119,7 +120,10 @@ def _check_transfer_syntax(header: Dataset) -> None:
 
 
 def _check_colour(header: Dataset) -> None:
-    interpretation, samples = header.get("PhotometricInterpretation"), header.get("SamplesPerPixel")
+    interpretation, samples = (
+        element_value(header, "PhotometricInterpretation"),
+        element_value(header, "SamplesPerPixel"),
+    )
     if interpretation in GREYS:
         raise Refused("not_colour", "The image is greyscale.", "Send colour photographs.")
     if interpretation == PALETTE and samples == 1:
@@ -131,8 +135,8 @@ def _check_colour(header: Dataset) -> None:
 
 
 def _check_bits(header: Dataset) -> None:
-    allocated, stored = header.get("BitsAllocated"), header.get("BitsStored")
-    if allocated != 8 or stored != 8 or header.get("PixelRepresentation", 0) != 0:
+    allocated, stored = element_value(header, "BitsAllocated"), element_value(header, "BitsStored")
+    if allocated != 8 or stored != 8 or (element_value(header, "PixelRepresentation") or 0) != 0:
         raise Refused(
             "not_8_bit", "The image has other than 8 unsigned bits per sample.", "Send 8 bits per sample."
         )

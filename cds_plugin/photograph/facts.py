@@ -9,6 +9,7 @@ from enum import StrEnum
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from cds_plugin.elements import element_value
 from cds_plugin.study import Rgb
 
 LARGEST_SPACING_MM = 10.0
@@ -71,7 +72,7 @@ class Picture:
 
 def pixel_spacing_mm(header: Dataset) -> tuple[float, float] | None:
     """Return Pixel Spacing (row, column) when it is two plausible numbers, else None (PS3.3 10.7.1.3)."""
-    value = header.get("PixelSpacing")
+    value = element_value(header, "PixelSpacing")
     try:
         row, column = (float(each) for each in value or ())
     except (TypeError, ValueError):
@@ -93,26 +94,26 @@ def acquisition_of(header: Dataset) -> Acquisition:
 
 
 def _text(header: Dataset, keyword: str) -> str | None:
-    value = header.get(keyword)
+    value = element_value(header, keyword)
     return str(value) if value else None
 
 
 def _number(header: Dataset, keyword: str) -> float | None:
     try:
-        value = float(header.get(keyword))
+        value = float(element_value(header, keyword))
     except (TypeError, ValueError):
         return None
     return value if math.isfinite(value) and value > 0 else None
 
 
 def _texts(header: Dataset, keyword: str) -> tuple[str, ...]:
-    value = header.get(keyword)
+    value = element_value(header, keyword)
     if not value:
         return ()
     return (value,) if isinstance(value, str) else tuple(str(each) for each in value)
 
 
 def _body_site(header: Dataset) -> str | None:
-    regions = header.get("AnatomicRegionSequence")
+    regions = element_value(header, "AnatomicRegionSequence")
     meaning = regions[0].get("CodeMeaning") if isinstance(regions, Sequence) and regions else None
     return str(meaning) if meaning else _text(header, "BodyPartExamined")

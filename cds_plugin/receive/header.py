@@ -21,6 +21,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom.dsutils import split_dataset
 
+from cds_plugin.elements import element_value
 from cds_plugin.receive.bounds import INFLATED_BYTES, MEBIBYTE
 from cds_plugin.receive.structure import (
     DEFERRED_BYTES,
@@ -163,7 +164,7 @@ def _is_deferred(element: DataElement | RawDataElement) -> bool:
 
 
 def _text(header: Dataset, keyword: str) -> str:
-    value = header.get(keyword)
+    value = element_value(header, keyword)
     if value is None:
         return ""
     parts = value if isinstance(value, MultiValue) else [value]

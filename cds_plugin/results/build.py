@@ -10,12 +10,13 @@ from io import BytesIO
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
+from cds_plugin.elements import element_value
 from cds_plugin.errors import Refused
 from cds_plugin.results.context import ResultContext
 from cds_plugin.results.overlay import build_overlay
 from cds_plugin.results.report import build_report
 from cds_plugin.results.segmentation import build_segmentation
-from cds_plugin.results.source import Source, element_value, read_source
+from cds_plugin.results.source import Source, read_source
 from cds_plugin.study import Analysis, ResultKind, Rgb
 
 

@@ -10,10 +10,11 @@ from highdicom import AlgorithmIdentificationSequence, ContributingEquipment, SO
 from pydicom.dataset import Dataset
 from pydicom.uid import VLPhotographicImageStorage
 
+from cds_plugin.elements import element_value
 from cds_plugin.results.codes import ARTIFICIAL_INTELLIGENCE, PROCESSING_EQUIPMENT
 from cds_plugin.results.context import ResultContext
 from cds_plugin.results.identity import MANUFACTURER, MODEL_NAME, SOFTWARE_VERSION
-from cds_plugin.results.source import Source, element_value
+from cds_plugin.results.source import Source
 from cds_plugin.results.uids import derive_uid, device_uid
 from cds_plugin.study import BundleIdentity, ResultKind
 

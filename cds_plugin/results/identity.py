@@ -7,8 +7,8 @@ from importlib.metadata import version
 
 from pydicom.dataset import Dataset
 
+from cds_plugin.elements import element_value
 from cds_plugin.results.codes import PROCESSING_EQUIPMENT
-from cds_plugin.results.source import element_value
 from cds_plugin.results.uids import DEVICE_UID_ROOT
 
 MANUFACTURER = "cds-plugin project"

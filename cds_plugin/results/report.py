@@ -22,12 +22,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
+from cds_plugin.elements import element_value
 from cds_plugin.results import codes
 from cds_plugin.results.context import RESEARCH_NOTICE, ResultContext, reference_dataset
 from cds_plugin.results.equipment import finish, object_arguments, plain_text
 from cds_plugin.results.findings import algorithm, lesion_group
 from cds_plugin.results.identity import MANUFACTURER, MODEL_NAME
-from cds_plugin.results.source import Source, element_value
+from cds_plugin.results.source import Source
 from cds_plugin.results.uids import device_uid
 from cds_plugin.study import Analysis, Quality, ResultKind, Verdict
 

@@ -18,11 +18,12 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pack_bits
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from cds_plugin.elements import element_value
 from cds_plugin.results.codes import ABNORMAL_STRUCTURE, SKIN_LESION
 from cds_plugin.results.colours import colour_of
 from cds_plugin.results.context import ResultContext, reference_dataset, tracking_identifier
 from cds_plugin.results.equipment import algorithm_identification, finish, object_arguments
-from cds_plugin.results.source import Source, decimals, element_value
+from cds_plugin.results.source import Source, decimals
 from cds_plugin.results.uids import derive_uid
 from cds_plugin.study import Analysis, Lesion, ResultKind
 

@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
 
 from pydicom import config
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -22,6 +20,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import validate_value
 
+from cds_plugin.elements import UNREADABLE, element_value
 from cds_plugin.errors import Refused
 from cds_plugin.photograph import pixel_spacing_mm
 
@@ -50,18 +49,6 @@ TYPE_2_OF_PATIENT_AND_STUDY = (
 _PATIENT_SEXES = frozenset({"", "M", "F", "O"})
 _STRICT_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
 _COPIED_GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040})
-# What pydicom raises on an element whose bytes do not fit its VR.
-_UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,14 +94,6 @@ def read_source(header: Dataset) -> Source:
     )
 
 
-def element_value(header: Dataset, keyword: str) -> Any:
-    """Return the value of an element, or None when it is missing, empty or unreadable."""
-    try:
-        return header.get(keyword)
-    except _UNREADABLE:
-        return None
-
-
 def decimals(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """Return exactly `count` finite numbers of an element, else None."""
     value = element_value(header, keyword)
@@ -158,7 +137,7 @@ def _readable_elements(header: Dataset) -> Iterator[DataElement]:
         if BaseTag(tag).group in _COPIED_GROUPS:
             try:
                 yield header[tag]
-            except _UNREADABLE:
+            except UNREADABLE:
                 continue
 
 

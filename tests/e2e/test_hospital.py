@@ -86,7 +86,7 @@ def test_a_study_comes_back_as_segmentations_and_reports(
         assert dciodvfy(path) == []
 
     found = dcmtk(
-        "findscu", "-S", "-aec", "ORTHANC", LOOPBACK, pacs.dicom_port,
+        "findscu", "-v", "-S", "-aec", "ORTHANC", LOOPBACK, pacs.dicom_port,
         "-k", "QueryRetrieveLevel=SERIES", "-k", f"StudyInstanceUID={study}", "-k", "Modality",
     )  # fmt: skip
     assert found.returncode == 0
@@ -215,7 +215,7 @@ def test_the_audit_trail_says_who_what_which_and_where(
     study = study_of(files)
     plugin.wait_for(study)
     entries = plugin.audit("--study", study)
-    by_event = {entry["event"]: entry for entry in entries}
+    by_event = {entry["event"]: entry for entry in reversed(entries)}
     assert "CAMERA" in by_event["instance-stored"]["actor"]
     answered = json.dumps(by_event["picture-analysed"]["detail"])
     assert "dermoscopy_lesion_classification" in answered and "probabilities" in answered
@@ -241,5 +241,5 @@ def test_a_study_of_good_and_broken_pictures_gives_a_report_for_each(
     bad_uid, good_uid = str(dataset.SOPInstanceUID), str(dcmread(good).SOPInstanceUID)
     assert (bad_uid, "sr") in kinds and (bad_uid, "seg") not in kinds
     assert {(good_uid, "sr"), (good_uid, "seg"), (good_uid, "overlay")} <= set(kinds)
-    reports = "".join(str(each) for each in of_class(found_in(pacs, study), COMPREHENSIVE_3D_SR))
+    reports = "".join(each.to_json() for each in of_class(found_in(pacs, study), COMPREHENSIVE_3D_SR))
     assert "not analysed" in reports

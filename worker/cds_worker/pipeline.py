@@ -13,6 +13,7 @@ import numpy as np
 from pydicom import Dataset
 
 from cds_plugin.config import Settings
+from cds_plugin.elements import element_value
 from cds_plugin.errors import CdsError
 from cds_plugin.photograph import Photograph
 from cds_plugin.results.build import BuiltResult, build_results
@@ -87,7 +88,7 @@ class Pipeline:
     def not_analysed(self, header: Dataset, refusal: CdsError) -> Analysis:
         """Return the analysis of a picture whose pixels could not be had: non-diagnostic, for that reason."""
         quality: Quality = not_decoded(refusal)
-        rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+        rows, columns = (_count(element_value(header, each)) for each in ("Rows", "Columns"))
         return Analysis(rows, columns, quality, (), self.bundles)
 
     def results(
@@ -105,3 +106,7 @@ def _stage(seconds: MutableMapping[str, float], name: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[name] = round(time.perf_counter() - start, 4)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

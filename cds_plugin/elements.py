@@ -1,0 +1,29 @@
+"""Elements of a stranger's data set, read without surprises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
+
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+)
+"""What pydicom raises on an element whose bytes do not fit its VR."""
+
+
+def element_value(header: Dataset, keyword: str) -> Any:
+    """Return the value of an element, or None when it is missing, empty or unreadable."""
+    try:
+        return header.get(keyword)
+    except UNREADABLE:
+        return None
