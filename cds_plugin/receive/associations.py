@@ -52,10 +52,10 @@ class AssociationLedger:
         if entry is not None:
             entry.active_at = datetime.now(UTC)
 
-    def activity(self) -> Mapping[str, datetime]:
-        """Return id -> last activity of the associations that have a row."""
+    def recorded(self) -> list[OpenAssociation]:
+        """Return the associations that have stored something."""
         with self._lock:
-            return {each.id: each.active_at for each in self._open.values() if each.recorded}
+            return [each for each in self._open.values() if each.recorded]
 
     def ended(self) -> Mapping[Association, OpenAssociation]:
         """Return the associations whose threads are gone; they stay until `forget`."""

@@ -6,8 +6,10 @@ import os
 import socket
 import tempfile
 import threading
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -16,10 +18,12 @@ import structlog
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from cds_db import processes, studies
+from cds_db.models import Association as AssociationRow
 from cds_db.session import transaction
 from cds_plugin.config import Settings
 from cds_plugin.errors import Unavailable
@@ -54,9 +58,9 @@ class DicomListener:
     def __enter__(self) -> Self:
         self._spool.make_folders()
         with ExitStack() as opened:
-            opened.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
-            tempfile.tempdir = str(opened.enter_context(self._spool.incoming_folder()))
-            self._allow_everything()
+            incoming = opened.enter_context(self._spool.incoming_folder())
+            opened.enter_context(_libraries_set(incoming))
+            self._flush()
             self._server = self._serve()
             self._closing = opened.pop_all()
         self._keeper = threading.Thread(target=self._keep, name="listener-keeper")
@@ -71,15 +75,9 @@ class DicomListener:
         self._end_associations()
         self._stopping.set()
         self._keeper.join()
+        with suppress(SQLAlchemyError), self._turn, transaction(self._engine) as session:
+            processes.say_goodbye(session, PROCESS_NAME, socket.gethostname(), os.getpid())
         self._closing.close()
-
-    def _allow_everything(self) -> None:
-        """Set what the libraries keep for a whole process; pydicom's warnings would quote the header."""
-        _config.UNRESTRICTED_STORAGE_SERVICE = True
-        _config.STORE_RECV_CHUNKED_DATASET = True
-        _config.LOG_HANDLER_LEVEL = "none"
-        _config.VALIDATORS["UI"] = lambda _uid: (True, "")
-        pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
     def _serve(self) -> ListenerServer:
         place = self._settings.listener
@@ -143,7 +141,7 @@ class DicomListener:
                 processes.say_hello(
                     session, PROCESS_NAME, socket.gethostname(), os.getpid(), datetime.now(UTC)
                 )
-                studies.touch_associations(session, self._ledger.activity())
+                self._keep_recorded(session)
                 for entry in ended.values():
                     studies.close_association(session, entry.id)
         except SQLAlchemyError as error:
@@ -151,6 +149,22 @@ class DicomListener:
             return
         for association, entry in ended.items():
             self._clean_up_after(association, entry)
+
+    def _keep_recorded(self, session: Session) -> None:
+        """Write the activity of associations, and write anew the rows of those that were taken for dead."""
+        here = select(AssociationRow.id).where(AssociationRow.listener == self._name)
+        known = set(session.scalars(here))
+        for entry in self._ledger.recorded():
+            if entry.id not in known:
+                studies.open_association(
+                    session,
+                    id=entry.id,
+                    listener=self._name,
+                    calling_ae=entry.calling_ae,
+                    peer=entry.peer,
+                    now=entry.active_at,
+                )
+        studies.touch_associations(session, {each.id: each.active_at for each in self._ledger.recorded()})
 
     def _clean_up_after(self, association: Association, entry: OpenAssociation) -> None:
         messages = association.dimse
@@ -172,6 +186,31 @@ class DicomListener:
             _cut(association)
         for association in left:
             association.join(STOP_GRACE_SECONDS)
+
+
+@contextmanager
+def _libraries_set(incoming: Path) -> Iterator[None]:
+    """Set what pynetdicom, tempfile and pydicom keep for a whole process, and set it back.
+
+    Every storage class is taken, data sets go to disk as they arrive, UIDs are judged by us, and pydicom
+    says nothing about values: its warnings would quote the header.
+    """
+    wanted: list[tuple[object, str, object]] = [
+        (tempfile, "tempdir", str(incoming)),
+        (_config, "UNRESTRICTED_STORAGE_SERVICE", True),
+        (_config, "STORE_RECV_CHUNKED_DATASET", True),
+        (_config, "LOG_HANDLER_LEVEL", "none"),
+        (_config, "VALIDATORS", {**_config.VALIDATORS, "UI": lambda _uid: (True, "")}),
+        (pydicom.config.settings, "reading_validation_mode", pydicom.config.IGNORE),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted]
+    try:
+        for owner, name, value in wanted:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 def _end_what_never_began(event: evt.Event) -> None:

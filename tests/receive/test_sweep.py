@@ -129,6 +129,19 @@ def test_a_living_listener_keeps_its_associations(ward: Ward, redis_url: str) ->
         until(lambda: not studies_with_associations(ward))
 
 
+def test_a_listener_taken_for_dead_by_mistake_is_heard_again(ward: Ward, redis_url: str) -> None:
+    sweeper = a_sweeper(ward, redis_url)
+    with ward.listening():
+        association = ward.connected((DERMOSCOPIC, ExplicitVRLittleEndian))
+        association.send_c_store(a_photograph())
+        assert sweeper.tick() and studies_with_associations(ward), "it said hello before it listened"
+        with transaction(ward.engine) as session:
+            for row in session.scalars(select(Association)):
+                session.delete(row)
+        until(lambda: bool(studies_with_associations(ward)))
+        association.release()
+
+
 def test_a_job_of_a_dead_worker_is_woken_again(ward: Ward, redis_url: str) -> None:
     sweeper = a_sweeper(ward, redis_url)
     with ward.listening():
