@@ -34,6 +34,8 @@ from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import free_ports
 from cds_plugin.queue import make_app, wake
 
+pytestmark = pytest.mark.slow
+
 LOOPBACK = "127.0.0.1"
 KINDS = {"seg": SEGMENTATION, "sr": "1.2.840.10008.5.1.4.1.1.88.34", "overlay": SECONDARY_CAPTURE}
 WAIT_SECONDS = 60

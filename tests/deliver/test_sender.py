@@ -100,6 +100,7 @@ def test_the_peer_gets_the_bytes_of_the_file(tmp_path: Path, free_port: int, pic
     assert arrived == {str(dcmread(each).SOPInstanceUID): body(each) for each in pictures}
 
 
+@pytest.mark.slow
 def test_orthanc_takes_them(orthanc: Orthanc, tmp_path: Path) -> None:
     files = [
         read_outgoing(written(a_photograph(transfer_syntax=JPEGBaseline8Bit), tmp_path / f"{n}.dcm"))

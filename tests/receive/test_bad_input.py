@@ -114,6 +114,7 @@ def test_identities_that_cannot_be_trusted(ward: Ward, tmp_path: Path) -> None:
     assert not ward.instances() and not ward.revisions()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_command_whose_uid_is_quoted_too(ward: Ward, tmp_path: Path) -> None:
     picture = a_photograph()
     picture.SOPInstanceUID = picture.file_meta.MediaStorageSOPInstanceUID = '"1.2.3.4"'
@@ -195,6 +196,7 @@ def test_random_spoiling_of_a_stream_of_objects(ward: Ward, tmp_path: Path) -> N
     assert len(ward.instances()) == 31 - refused == len(ward.spooled())
 
 
+@pytest.mark.slow
 def test_threads_do_not_pile_up(ward: Ward) -> None:
     with ward.listening():
         ward.sent(a_photograph())

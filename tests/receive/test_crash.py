@@ -21,6 +21,8 @@ from cds_db.session import snapshot
 from cds_plugin.checks import answers_echo
 from cds_plugin.receive.spool import sha256_of
 
+pytestmark = pytest.mark.slow
+
 PAIR = (DERMOSCOPIC, ExplicitVRLittleEndian)
 
 

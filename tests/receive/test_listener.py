@@ -150,6 +150,7 @@ def test_two_patients_in_one_study_are_a_conflict(ward: Ward) -> None:
     assert {revision.stage for revision in ward.revisions()} == {"conflict"}
 
 
+@pytest.mark.slow
 def test_more_than_ten_associations_at_once(ward: Ward) -> None:
     with ward.listening():
         associations = [ward.connected((DERMOSCOPIC, ExplicitVRLittleEndian)) for _ in range(15)]

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+import pytest
 from drawn_objects import a_photograph
 from pydicom.uid import generate_uid
 from ward import Ward
@@ -15,6 +16,8 @@ from cds_db.session import snapshot
 from cds_plugin.config import Broker
 from cds_plugin.queue import make_app
 from cds_plugin.receive.sweep import Sweeper
+
+pytestmark = pytest.mark.slow
 
 SENDERS, OBJECTS = 6, 4
 

@@ -23,6 +23,8 @@ from cds_plugin.queue import QUEUE_OF, make_app
 from cds_plugin.receive.sweep import Sweeper
 from cds_plugin.results.uids import DEVICE_UID_ROOT
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 60
 
 

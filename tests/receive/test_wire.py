@@ -96,6 +96,7 @@ def test_every_receive_arms_the_quick_acknowledgement_again(ward: Ward) -> None:
         ours.close()
 
 
+@pytest.mark.slow
 def test_a_silent_association_costs_little_and_wakes_at_once(ward: Ward) -> None:
     with ward.listening():
         association = ward.connected(PAIR)
