@@ -64,3 +64,14 @@ def draw_probabilities(lesions: Sequence[Lesion], power: float, task1_weight: fl
     weights = counts[labels].astype(np.float64) ** -power
     weights[[lesion.picture.source == TASK1 for lesion in lesions]] *= task1_weight
     return np.asarray(weights / weights.sum())
+
+
+def every_class(lesions: Sequence[Lesion], per_class: int, seed: int) -> tuple[Lesion, ...]:
+    """Up to `per_class` lesions of each class, the same ones for the same seed."""
+    order = np.random.default_rng(seed).permutation(len(lesions))
+    taken: dict[int, list[Lesion]] = {column: [] for column in range(len(CLASSES))}
+    for place in order:
+        row = taken[lesions[place].label]
+        if len(row) < per_class:
+            row.append(lesions[place])
+    return tuple(lesion for row in taken.values() for lesion in row)

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from cds_bundles.classes import CLASSES, MALIGNANT_COLUMNS
 from cds_bundles.classification import LesionClassifier
-from cds_bundles.classifier_data import Lesion, read_rgb, training_and_held_out
+from cds_bundles.classifier_data import Lesion, every_class, read_rgb, training_and_held_out
 from cds_bundles.lesion_crops import Box, Rgb
 from cds_bundles.metrics import Figure, Places, balanced_accuracy, bootstrap, roc_auc
 from cds_bundles.predictors import load_predictor
 
 Probabilities = NDArray[np.float32]
+SEED = 0
 SPLIT = "HAM10000 fold 0, grouped by lesion"
 
 
@@ -33,21 +34,26 @@ class ClassifierEvaluation:
         predictor: LesionClassifier,
         output: str,
         segmentation_bundle: str = "",
+        per_class: int = 0,
         threads: int = 1,
     ) -> None:
         """`segmentation_bundle`: folder of the bundle whose first box is classified, as the product does.
 
-        When it is empty, the box of the reference mask is classified.
+        When it is empty, the box of the reference mask is classified. `per_class`: evaluate at most so many
+        pictures of each class, drawn at random; 0 for all. Accuracy then is that of the changed mix.
         """
         torch.set_num_threads(threads)
-        self.lesions = training_and_held_out(Path(data_root))[1]
+        held_out = training_and_held_out(Path(data_root))[1]
+        self.lesions = every_class(held_out, per_class, SEED) if per_class else held_out
+        self.per_class = per_class
         self.predictor, self.output = predictor, Path(output)
         self.segmenter = load_predictor(Path(segmentation_bundle)) if segmentation_bundle else None
 
     def run(self) -> dict[str, Any]:
         """Prints the report as JSON and writes it to `output`; returns it too."""
         rows = np.stack([self._row(lesion) for lesion in tqdm(self.lesions, file=sys.stderr)])
-        document = report(self.lesions, rows) | {"boxes": "segmenter" if self.segmenter else "mask"}
+        boxes = "segmenter" if self.segmenter else "mask"
+        document = {"boxes": boxes, "at_most_per_class": self.per_class or None} | report(self.lesions, rows)
         text = json.dumps(document, indent=2)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         self.output.write_text(text + "\n", encoding="utf-8")

@@ -20,7 +20,13 @@ from tqdm import tqdm
 
 from cds_bundles.classes import CLASSES
 from cds_bundles.classification import class_probabilities
-from cds_bundles.classifier_data import Lesion, draw_probabilities, read_rgb, training_and_held_out
+from cds_bundles.classifier_data import (
+    Lesion,
+    draw_probabilities,
+    every_class,
+    read_rgb,
+    training_and_held_out,
+)
 from cds_bundles.classifier_network import Start, freeze_first_stages, lesion_network, to_network_input
 from cds_bundles.lesion_augmentation import training_crop
 from cds_bundles.lesion_crops import cut_square, square_around
@@ -198,14 +204,3 @@ class ClassifierTraining:
         self.ema.module.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
-
-
-def every_class(lesions: Sequence[Lesion], per_class: int, seed: int) -> tuple[Lesion, ...]:
-    """Up to `per_class` lesions of each class, the same ones for the same seed."""
-    order = np.random.default_rng(seed).permutation(len(lesions))
-    taken: dict[int, list[Lesion]] = {column: [] for column in range(len(CLASSES))}
-    for place in order:
-        row = taken[lesions[place].label]
-        if len(row) < per_class:
-            row.append(lesions[place])
-    return tuple(lesion for row in taken.values() for lesion in row)
