@@ -170,7 +170,8 @@ class DicomListener:
         messages = association.dimse
         unfinished = messages.unfinished() if isinstance(messages, BoundedMessages) else ()
         for path in unfinished:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
         self._ledger.forget(association)
         log.info("association ended", association=entry.id, aborted=association.is_aborted)
 
