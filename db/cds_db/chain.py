@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 GENESIS = "0" * 64
 """What the first row has for the hash of the row before it."""
@@ -59,7 +59,17 @@ class Walked:
 
 def hash_of(seq: int, content: Content, previous_hash: str) -> str:
     """Return the hash that a row of this content has in this place, 64 hexadecimal digits."""
-    fields = asdict(content) | {"seq": seq, "previous_hash": previous_hash}
+    fields = {
+        "seq": seq,
+        "at": content.at,
+        "event": content.event,
+        "actor": content.actor,
+        "study_instance_uid": content.study_instance_uid,
+        "sop_instance_uid": content.sop_instance_uid,
+        "outcome": content.outcome,
+        "detail": content.detail,
+        "previous_hash": previous_hash,
+    }
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), default=repr)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
