@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cds_plugin.demo.ports import LOOPBACK, free_ports
 READY_SECONDS = 240
 RESULT_SECONDS = 180
 STOP_SECONDS = 60
+SEND_SECONDS = 120
 POLL_SECONDS = 0.2
 
 
@@ -73,6 +75,12 @@ class Plugin:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=120, check=False, env=self._environment
         )
+
+    def take(self, files: Sequence[Path]) -> None:
+        """Send files to the listener with C-STORE; every one must be acknowledged."""
+        where = f"CDS@{LOOPBACK}:{self.port}"
+        command = [sys.executable, "-m", "cds_plugin", "send", *map(str, files), "--to", where]
+        subprocess.run(command, check=True, capture_output=True, timeout=SEND_SECONDS)
 
     def status(self, study: str) -> dict[str, Any] | None:
         done = self.run("status", study, "--json")

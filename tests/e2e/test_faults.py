@@ -13,7 +13,7 @@ import pytest
 from hospital import Plugin
 from pydicom import dcmread
 
-from cds_plugin.demo.ports import LOOPBACK, free_ports
+from cds_plugin.demo.ports import free_ports
 from cds_plugin.demo.store import DemoStore
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def test_a_killed_worker_s_study_is_finished_once(
 ) -> None:
     files = a_drawn_study(*range(20, 26))
     with Plugin(tmp_path / "plugin", store.ae_title, store.port) as plugin:
-        assert plugin.run("send", *files, "--to", f"CDS@{LOOPBACK}:{plugin.port}").returncode == 0
+        plugin.take(files)
         study = study_of(files)
         wait_for_event(plugin, study, "picture-analysed")
         os.kill(plugin.pids["worker"], signal.SIGKILL)
@@ -70,7 +70,7 @@ def test_a_pacs_that_is_away_gets_the_results_later_without_another_analysis(
     port = free_ports(1)[0]
     files = a_drawn_study(30)
     with Plugin(tmp_path / "plugin", DemoStore.ae_title, port) as plugin:
-        assert plugin.run("send", *files, "--to", f"CDS@{LOOPBACK}:{plugin.port}").returncode == 0
+        plugin.take(files)
         study = study_of(files)
         wait_for_event(plugin, study, "delivery-retried")
         waiting = plugin.status(study)
@@ -94,7 +94,7 @@ def test_the_path_on_postgresql_and_redis(
     files = a_drawn_study(40)
     with Plugin(tmp_path / "plugin", store.ae_title, store.port, environment) as plugin:
         assert plugin.pids["broker"] is None
-        assert plugin.run("send", *files, "--to", f"CDS@{LOOPBACK}:{plugin.port}").returncode == 0
+        plugin.take(files)
         state = plugin.wait_for(study_of(files))
         assert len(store.headers()) == len(state["results"]) >= 2
         time.sleep(2)
