@@ -33,6 +33,7 @@ from cds_worker.lease import LEASE_SECONDS, Lease, LeaseLost
 from cds_worker.picture import AnalysedPicture, analyse_picture, audit_detail, new_result
 from cds_worker.pipeline import Pipeline
 from cds_worker.stack import Stack
+from cds_worker.warming import warm
 
 ACTOR = "worker"
 TURN_SECONDS = HARD_LIMIT_SECONDS / 2
@@ -58,12 +59,14 @@ class Analyst:
     @classmethod
     def load(cls, settings: Settings, stack: Stack, device: str, stopping: Callable[[], bool]) -> Self:
         """Return an analyst whose models are loaded on `device` and warm; raises Refused for a bad bundle."""
+        pipeline, decoder = Pipeline.load(settings, stack, device), Decoder()
+        warm(pipeline, decoder)
         return cls(
             settings=settings,
             engine=open_engine(settings.database.url),
             app=make_app(settings),
-            pipeline=Pipeline.load(settings, stack, device).warm(),
-            decoder=Decoder(),
+            pipeline=pipeline,
+            decoder=decoder,
             owner=f"{socket.gethostname()}/{os.getpid()}/{device}",
             stopping=stopping,
         )

@@ -9,7 +9,6 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 from pydicom import Dataset
 
 from cds_plugin.config import Settings
@@ -23,9 +22,6 @@ from cds_worker.classification import ClassificationPredictor, classify
 from cds_worker.quality import QualityPredictor, assess, not_decoded
 from cds_worker.segmentation import SegmentationPredictor, find_lesions
 from cds_worker.stack import Stack, devices, import_stack
-
-WARM_SIDE_PX = 64
-"""Side of the picture that is analysed once before the first real one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,15 +57,6 @@ class Pipeline:
             for each in (checked.quality_gate, checked.segmentation, checked.classification)
         )
         return cls(checked.identities, device, *parts)
-
-    def warm(self) -> Self:
-        """Run every model once on a small picture, so that the first real one is not the slow one."""
-        rgb = np.full((WARM_SIDE_PX, WARM_SIDE_PX, 3), 160, dtype=np.uint8)
-        rgb[WARM_SIDE_PX // 4 : -WARM_SIDE_PX // 4, WARM_SIDE_PX // 4 : -WARM_SIDE_PX // 4] = (90, 60, 50)
-        assess(self.quality_gate, rgb)
-        find_lesions(self.segmenter, rgb)
-        self.classifier(rgb, [(0, 0, WARM_SIDE_PX, WARM_SIDE_PX)])
-        return self
 
     def analyse(self, photograph: Photograph) -> Analysis:
         """Return the quality verdict and, unless it is non-diagnostic, every lesion found and named."""
