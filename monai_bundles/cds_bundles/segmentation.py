@@ -23,6 +23,8 @@ DUPLICATE_IOU = 0.5
 """Two outlines that share more than this (intersection over union) are one lesion."""
 DUPLICATE_COVER = 0.7
 """An outline that lies within a better-scored one by more than this share of itself is a part of it."""
+AGREEMENT_IOU = 0.5
+"""Boxes of two looks at a picture that overlap more than this are of the same find."""
 CONTOUR_GRID = 128
 """Cells; outlines are smoothed and cleaned on a grid of at most this side before they are enlarged."""
 SMOOTHING_CELLS = 0.9
@@ -64,7 +66,7 @@ class LesionSegmenter:
         self,
         weights: str | Path,
         device: str = "cpu",
-        score_threshold: float = 0.5,
+        score_threshold: float = 0.7,
         frame_pixels: int = 76_800,
     ) -> None:
         self.device = torch.device(device)
@@ -80,7 +82,7 @@ class LesionSegmenter:
         if min(rows, columns) < SMALLEST_SIDE:
             return ()
         height, width = self.frame_size(rows, columns)
-        finds = self.select(self.detect(resize_rgb(rgb, width, height)), height, width)
+        finds = self.select(self.candidates(resize_rgb(rgb, width, height)), height, width)
         outlined = (outline_at(find, (height, width), (rows, columns)) for find in finds)
         smallest = SMALLEST_AREA_SHARE * rows * columns
         return tuple(lesion for lesion in outlined if lesion is not None and lesion.mask.sum() >= smallest)
@@ -89,6 +91,11 @@ class LesionSegmenter:
         """(height, width) of the network's frame: the picture's aspect ratio at `frame_pixels`."""
         scale = min((self.frame_pixels / (rows * columns)) ** 0.5, LONGEST_FRAME_SIDE / max(rows, columns))
         return max(16, round(rows * scale)), max(16, round(columns * scale))
+
+    def candidates(self, frame: NDArray[np.uint8]) -> tuple[Detection, ...]:
+        """What two looks at `frame` (H, W, 3), one of them mirrored, agree on, best score first."""
+        second = self.detect(np.ascontiguousarray(frame[:, ::-1]))
+        return agreed(self.detect(frame), [unmirrored(find, frame.shape[1]) for find in second])
 
     @torch.inference_mode()
     def detect(self, frame: NDArray[np.uint8]) -> tuple[Detection, ...]:
@@ -110,6 +117,42 @@ class LesionSegmenter:
             if mask.any() and not any(same_lesion(mask, other) for _, other in kept):
                 kept.append((find, mask))
         return tuple(find for find, _ in kept)
+
+
+def unmirrored(find: Detection, width: int) -> Detection:
+    """`find` of a mirrored frame `width` pixels wide, turned back."""
+    x0, y0, x1, y1 = find.box
+    box = np.array([width - x1, y0, width - x0, y1], np.float32)
+    return Detection(box, np.ascontiguousarray(find.soft[:, ::-1]), find.score)
+
+
+def agreed(first: Sequence[Detection], second: Sequence[Detection]) -> tuple[Detection, ...]:
+    """Each of `first` averaged with its partner in `second`, best score first.
+
+    Partners' boxes overlap by more than AGREEMENT_IOU; what has none keeps half its score.
+    """
+    left, pairs = list(second), []
+    for find in first:
+        overlaps = [box_iou(find.box, other.box) for other in left]
+        if overlaps and max(overlaps) > AGREEMENT_IOU:
+            pairs.append(_mean(find, left.pop(int(np.argmax(overlaps)))))
+        else:
+            pairs.append(Detection(find.box, find.soft, find.score / 2))
+    return tuple(sorted(pairs, key=lambda find: -find.score))
+
+
+def _mean(find: Detection, other: Detection) -> Detection:
+    half = np.float32(0.5)
+    box = half * (find.box + other.box)
+    return Detection(box, half * (find.soft + other.soft), (find.score + other.score) / 2)
+
+
+def box_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Intersection over union of two boxes (x0, y0, x1, y1)."""
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    shared = float(np.prod(np.maximum(sides, 0.0)))
+    areas = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]))
+    return shared / max(areas - shared, 1e-6)
 
 
 def same_lesion(mask: NDArray[np.bool_], better: NDArray[np.bool_]) -> bool:

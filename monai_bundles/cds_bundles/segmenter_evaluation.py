@@ -55,8 +55,8 @@ class SegmenterEvaluation:
     data_root: str
     predictor: LesionSegmenter
     report: str
-    scenes: int = 360
-    ham10000_pictures: int = 600
+    scenes: int = 300
+    ham10000_pictures: int = 200
     seed: int = 4711
     threads: int = 1
 
@@ -72,7 +72,7 @@ class SegmenterEvaluation:
         figures |= self.outlines(ham10000, "ham10000", "fold 0")
         composed = multi_lesion_scenes(held_out, self.scenes, self.seed)
         figures |= self.counts(composed, "composed_scenes", "held-out lesions and skin")
-        drawn = drawn_scenes(self.scenes // 3, self.seed + 1)
+        drawn = drawn_scenes(self.scenes // 4, self.seed + 1)
         figures |= self.counts(drawn, "drawn_scenes", "unseen seeds")
         figures |= self.false_finds(held_out)
         text = json.dumps({"score_threshold": self.predictor.score_threshold, "figures": figures}, indent=2)
@@ -150,7 +150,7 @@ class ThresholdChoice:
     def _right(self, scene: Scene) -> list[bool]:
         """Whether the number of finds is right, for each of THRESHOLDS."""
         height, width = self.predictor.frame_size(*scene.rgb.shape[:2])
-        finds = self.predictor.detect(resize_rgb(scene.rgb, width, height))
+        finds = self.predictor.candidates(resize_rgb(scene.rgb, width, height))
         right = []
         for threshold in THRESHOLDS:
             self.predictor.score_threshold = threshold
