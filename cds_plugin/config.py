@@ -69,6 +69,7 @@ class Database(_Table):
 
     url: str = Field(
         "sqlite:///var/cds.db",
+        pattern=r"^(sqlite:///|postgresql\+psycopg://)",
         description="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
     )
 

@@ -1,11 +1,12 @@
-"""A sign of life in the database every second, from a thread of its own."""
+"""A sign of life in the database every second, from a thread of its own; start and stop in the audit trail."""
 
 from __future__ import annotations
 
 import os
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -14,12 +15,28 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from cds_db import processes
+from cds_db import audit, processes
+from cds_db.columns import Json
+from cds_db.events import Event
 from cds_db.session import transaction
 
 log = structlog.get_logger()
 
 HELLO_SECONDS = 1.0
+
+
+@contextmanager
+def audited_life(engine: Engine, name: str) -> Iterator[None]:
+    """While the block runs the part `name` lives: its start and its orderly stop stand in the audit trail."""
+    _audit(engine, name, Event.APPLICATION_STARTED)
+    yield
+    _audit(engine, name, Event.APPLICATION_STOPPED)
+
+
+def _audit(engine: Engine, name: str, event: Event) -> None:
+    where: Mapping[str, Json] = {"host": socket.gethostname(), "pid": os.getpid()}
+    with suppress(SQLAlchemyError), transaction(engine) as session:
+        audit.append(session, event=event, actor=name, now=datetime.now(UTC), detail=where)
 
 
 class Presence:

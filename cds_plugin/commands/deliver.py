@@ -13,7 +13,7 @@ from cds_plugin.console import ConfigOption, guarded, log_to_stderr
 from cds_plugin.deliver.dispatch import Dispatcher
 from cds_plugin.deliver.task import Deliverer
 from cds_plugin.foreground import open_database
-from cds_plugin.presence import Presence
+from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import QUEUE_OF, TASK_OF, make_app
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ def _deliver(config: Path | None) -> None:
         loglevel="WARNING",
         quiet=True,
     )
-    with Presence(engine, PROCESS_NAME):
+    with audited_life(engine, PROCESS_NAME), Presence(engine, PROCESS_NAME):
         log.info("delivering", destinations=[each.name for each in settings.destinations])
         worker.start()
         stopping.set()

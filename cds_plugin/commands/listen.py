@@ -9,7 +9,8 @@ import structlog
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, guarded, log_to_stderr
 from cds_plugin.foreground import open_database, stop_on_signals
-from cds_plugin.receive.listener import DicomListener
+from cds_plugin.presence import audited_life
+from cds_plugin.receive.listener import PROCESS_NAME, DicomListener
 
 log = structlog.get_logger()
 
@@ -23,6 +24,7 @@ def _listen(config: Path | None) -> None:
     log_to_stderr()
     settings = load_settings(config)
     stop = stop_on_signals()
-    with DicomListener(settings, open_database(settings)):
+    engine = open_database(settings)
+    with audited_life(engine, PROCESS_NAME), DicomListener(settings, engine):
         stop.wait()
     log.info("stopped")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, guarded, log_to_stderr
 from cds_plugin.foreground import open_database, stop_on_signals
-from cds_plugin.presence import Presence
+from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import make_app
 from cds_plugin.receive.sweep import PROCESS_NAME, Sweeper
 
@@ -26,6 +28,9 @@ def _sweep(config: Path | None) -> None:
     settings = load_settings(config)
     stop = stop_on_signals()
     engine = open_database(settings)
-    with Presence(engine, PROCESS_NAME):
-        Sweeper(settings, engine, make_app(settings)).run(stop)
+    sweeper = Sweeper(settings, engine, make_app(settings))
+    with audited_life(engine, PROCESS_NAME), Presence(engine, PROCESS_NAME):
+        sweeper.run(stop)
+    with suppress(SQLAlchemyError):
+        sweeper.seal()
     log.info("stopped")

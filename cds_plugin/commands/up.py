@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO
 
 import structlog
-from cds_db.migrate import upgrade
-from cds_db.processes import alive
 from sqlalchemy import Engine
 
-from cds_db.session import open_engine, transaction
+from cds_db.migrate import upgrade
+from cds_db.processes import alive
+from cds_db.session import open_engine, snapshot
 from cds_plugin.checks import answers_echo, broker_answers
 from cds_plugin.config import EMBEDDED_BROKER, Settings, load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, log_to_stderr, print_json, stdout
@@ -85,7 +85,7 @@ def _checks(settings: Settings, engine: Engine, since: datetime) -> dict[str, Ca
 
 
 def _said_hello(engine: Engine, name: str, since: datetime) -> bool:
-    with transaction(engine) as session:
+    with snapshot(engine) as session:
         return any(process.name == name for process in alive(session, since))
 
 

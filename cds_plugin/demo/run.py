@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cds_db.studies import StudyStatus, status
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
-from cds_db.session import open_engine, transaction
+from cds_db.session import open_engine, snapshot
+from cds_db.studies import StudyStatus, status
 from cds_plugin.config import load_settings
 from cds_plugin.console import Exit, stderr
 from cds_plugin.demo.pacs import OrthancPacs, Pacs, StorePacs
@@ -133,7 +133,7 @@ def _wait(engine: Engine, studies: list[str]) -> list[StudyStatus]:
 
 
 def _state(engine: Engine, uid: str) -> StudyStatus | None:
-    with transaction(engine) as session:
+    with snapshot(engine) as session:
         return status(session, uid)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from cds_db.audit import AuditFilter, query, verify
 from cds_db.events import Event
-from cds_db.session import open_engine, transaction
+from cds_db.session import open_engine, snapshot
 from cds_db.studies import StudyStatus
 from cds_plugin.config import Settings
 from cds_plugin.console import stdout
@@ -43,7 +43,7 @@ def print_summary(
 
 def _answers(engine: Engine, study: str) -> dict[str, Mapping[str, Any]]:
     events = (Event.PICTURE_ANALYSED, Event.PICTURE_REFUSED)
-    with transaction(engine) as session:
+    with snapshot(engine) as session:
         entries = [
             entry for event in events for entry in query(session, AuditFilter(study=study, event=event))
         ]
@@ -97,7 +97,7 @@ def _places(
     overlays: Sequence[Path],
     engine: Engine,
 ) -> str:
-    with transaction(engine) as session:
+    with snapshot(engine) as session:
         chain = verify(session, datetime.now(UTC))
     config = directory / "cds-plugin.toml"
     state = "intact" if chain.intact else f"BROKEN: {chain.problem}"

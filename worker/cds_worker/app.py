@@ -19,7 +19,7 @@ from celery import Celery, signals
 from cds_db.stages import JobKind
 from cds_plugin.config import Settings
 from cds_plugin.errors import CdsError
-from cds_plugin.presence import Presence
+from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import HARD_LIMIT_SECONDS, QUEUE_OF, TASK_OF, VISIBILITY_TIMEOUT_SECONDS, make_app
 from cds_worker.bundle import check_bundles
 from cds_worker.inference import Analyst
@@ -69,6 +69,7 @@ class Seat:
         device = self.devices[current_process().index % len(self.devices)]
         try:
             analyst = Analyst.load(self.settings, import_stack(), device, self.stopping.is_set)
+            self.kept.enter_context(audited_life(analyst.engine, PART_NAME))
             self.kept.enter_context(Presence(analyst.engine, PART_NAME))
             self.analyst = analyst
         except CdsError as error:
