@@ -1,4 +1,4 @@
-"""A sign of life in the database every second, from a thread of its own; start and stop in the audit trail."""
+"""A sign of life in the database every second, from a thread; start and stop in the audit trail."""
 
 from __future__ import annotations
 
