@@ -107,10 +107,7 @@ def test_one_lesion_is_not_reported_twice(segmenter: LesionSegmenter) -> None:
 
 def test_two_looks_agree_or_the_score_halves() -> None:
     box = (40.0, 60.0, 120.0, 140.0)
-    mirrored = Detection(
-        np.array((2 * (320 - 120), 120, 2 * (320 - 40), 280), np.float32), a_disc(box).soft, 0.7
-    )
-    back = unmirrored(mirrored, 640, 0.5, 0.5)
+    back = unmirrored(a_disc((320 - 120, 60, 320 - 40, 140), 0.7), 320)
     assert np.allclose(back.box, box)
     alone = a_disc((200, 60, 260, 120), 0.95)
     both, halved = agreed((alone, a_disc(box, 0.9)), (back,))
