@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from cds_db.migrate import is_current
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from cds_db.migrate import is_current
 from cds_db.session import open_engine
 from cds_plugin.broker import broker_url
 from cds_plugin.checks import answers_echo, broker_answers

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from cds_plugin.dicomize import dicomize
 from cds_plugin.phantom import draw_phantom
-from PIL import Image
 
 
 @pytest.fixture(scope="module")
