@@ -16,6 +16,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     generate_uid,
 )
+from pydicom.valuerep import format_number_as_ds
 
 from cds_plugin.dicomize.facts import AcquisitionFacts, Facts, body_site_code
 from cds_plugin.photograph import Picture
@@ -112,9 +113,12 @@ def _add_acquisition(dataset: Dataset, facts: AcquisitionFacts) -> None:
     dataset.ContactMethod = facts.contact_method or ""
     if facts.contact_method == "CONTACT":
         dataset.ImmersionMedia = facts.immersion_media or ""
-    dataset.OpticalMagnificationFactor = facts.optical_magnification
+    if facts.optical_magnification is None:
+        dataset.OpticalMagnificationFactor = None
+    else:
+        dataset.OpticalMagnificationFactor = format_number_as_ds(facts.optical_magnification)
     if facts.pixel_spacing_mm is not None:
-        dataset.PixelSpacing = [facts.pixel_spacing_mm, facts.pixel_spacing_mm]
+        dataset.PixelSpacing = [format_number_as_ds(facts.pixel_spacing_mm)] * 2
     if facts.laterality is not None:
         dataset.ImageLaterality = facts.laterality
     else:

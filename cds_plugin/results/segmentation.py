@@ -17,6 +17,7 @@ from highdicom.seg import Segmentation as HighdicomSegmentation
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pack_bits
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.valuerep import format_number_as_ds
 
 from cds_plugin.elements import element_value
 from cds_plugin.results.codes import ABNORMAL_STRUCTURE, SKIN_LESION
@@ -66,7 +67,7 @@ def geometry_for_display(source: Source) -> Dataset:
         "frame of reference", source.sop_instance_uid
     )
     shim.PositionReferenceIndicator = element_value(source.header, "PositionReferenceIndicator") or ""
-    shim.PixelSpacing = list(source.pixel_spacing_mm or (1.0, 1.0))
+    shim.PixelSpacing = [format_number_as_ds(each) for each in source.pixel_spacing_mm or (1.0, 1.0)]
     shim.ImagePositionPatient, shim.ImageOrientationPatient = _placement(source.header)
     shim.SliceThickness = 1.0
     return shim

@@ -89,7 +89,7 @@ def read_source(header: Dataset) -> Source:
         series_instance_uid=_required_uid(header, "SeriesInstanceUID"),
         sop_instance_uid=_required_uid(header, "SOPInstanceUID"),
         sop_class_uid=sop_class_uid,
-        pixel_spacing_mm=pixel_spacing_mm(writable),
+        pixel_spacing_mm=pixel_spacing_mm(header),
         header=writable,
     )
 

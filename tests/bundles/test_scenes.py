@@ -51,7 +51,7 @@ def a_lesion(
 def a_picture(path: Path, source: str, isic_id: str, fold: int | None = None, seed: int = 0) -> Picture:
     """A row of an index, with its picture and mask on disk."""
     rgb, mask = a_lesion(side=200)
-    noise = np.random.default_rng(seed).integers(-40, 40, (8, 8, 3))
+    noise = np.random.default_rng(seed).integers(-12, 12, (8, 8, 3))
     rough = cv2.resize(noise.astype(np.float32), (200, 200))
     picture, outline = path / f"{isic_id}.png", path / f"{isic_id}_mask.png"
     cv2.imwrite(str(picture), np.clip(rgb + rough, 0, 255).astype(np.uint8))

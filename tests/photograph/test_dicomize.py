@@ -47,7 +47,7 @@ EVERYTHING = Facts(
     AcquisitionFacts(
         body_site="back",
         laterality=Laterality.LEFT,
-        pixel_spacing_mm=0.0167,
+        pixel_spacing_mm=1 / 60,
         light_source_polarization=Polarization.POLARIZED,
         contact_method=ContactMethod.CONTACT,
         immersion_media=ImmersionMedia.ULTRASOUND_GEL,
@@ -130,7 +130,7 @@ def test_every_fact_arrives(decoder: Decoder, save: Save) -> None:
 
 def test_the_facts_come_back_with_the_photograph(decoder: Decoder, save: Save) -> None:
     found = decoder.decode(one(decoder, save("lesion.png"), EVERYTHING), MAX_PIXELS)
-    assert found.pixel_spacing_mm == (0.0167, 0.0167)
+    assert found.pixel_spacing_mm == pytest.approx((1 / 60, 1 / 60))
     assert found.acquisition.immersion_media == ("ULTRASOUND_GEL",)
     assert found.acquisition.optical_magnification == 10.0
     assert (found.acquisition.body_site, found.acquisition.laterality) == ("Skin of back", "L")
