@@ -16,7 +16,7 @@ demo: .venv/with-demo
 	$(BIN)/cds-plugin demo --pacs $(PACS) $(if $(STUDY),--study "$(STUDY)")
 
 check: lint
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -n 2 -m "not slow"
 
 lint: setup
 	$(BIN)/ruff format --check .
