@@ -15,7 +15,7 @@ from typing import BinaryIO
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
@@ -51,13 +51,14 @@ QUOTES = "\"'"
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 
 PARSE_ERRORS = (
+    ArithmeticError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
     MemoryError,
     NotImplementedError,
-    OverflowError,
     RecursionError,
     TypeError,
     ValueError,
