@@ -27,7 +27,7 @@ AGREEMENT_IOU = 0.5
 """Boxes of two looks at a picture that overlap more than this are of the same find."""
 CONTOUR_GRID = 128
 """Cells; outlines are smoothed and cleaned on a grid of at most this side before they are enlarged."""
-SMOOTHING_CELLS = 0.9
+SMOOTHING_CELLS = 1.2
 """Cells of the soft mask; takes the staircase off outlines (overlap with annotated ones stays the same)."""
 LONGEST_FRAME_SIDE = 448
 """Pixels of the network's frame, whatever the aspect ratio."""

@@ -10,13 +10,14 @@ import timm
 import torch
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -30,7 +31,16 @@ REGION_SCALE = 128
 LARGEST_STRIDE = 32
 """A picture is padded to a multiple of this, for the coarsest level to fit."""
 MASK_SIDE = 28
-"""A predicted mask is MASK_SIDE x MASK_SIDE cells over its box."""
+"""The region head predicts MASK_SIDE x MASK_SIDE cells over its box."""
+CONTOUR_SIDE = 56
+"""A find's soft mask is CONTOUR_SIDE x CONTOUR_SIDE cells over its box."""
+PIXEL_STRIDE = 4
+"""Pixels of the network's frame per cell of the lesion map."""
+
+MOST_CERTAIN = 4.0
+"""Logits beyond this say no more about where an outline runs."""
+
+Levels = OrderedDict[str, Tensor]
 
 
 class PyramidBackbone(nn.Module):
@@ -38,38 +48,111 @@ class PyramidBackbone(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        body: Any = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4))
+        body: Any = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3, 4))
         self.body: nn.Module = body
-        self.pyramid = FeaturePyramidNetwork(body.feature_info.channels(), channels)
+        self.fine_channels, *coarser = body.feature_info.channels()
+        self.pyramid = FeaturePyramidNetwork(coarser, channels)
         self.out_channels = channels
 
-    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """The pyramid's levels, finest first."""
-        features = OrderedDict(zip(LEVELS, self.body(x), strict=True))
-        return cast("OrderedDict[str, Tensor]", self.pyramid(features))
+    def forward(self, x: Tensor) -> tuple[Levels, Tensor]:
+        """The pyramid's levels, finest first, and the body's own features (N, fine_channels, H/4, W/4)."""
+        fine, *coarser = self.body(x)
+        features = OrderedDict(zip(LEVELS, coarser, strict=True))
+        return cast("Levels", self.pyramid(features)), fine
+
+
+class LesionMap(nn.Module):
+    """Lesion or skin for every cell of PIXEL_STRIDE pixels, whichever lesion it is: logits (N, 1, H/4, W/4).
+
+    A second, finer opinion on outlines beside the region head (as the semantic branch of Chen et al., CVPR
+    2019): it sees the whole picture, the region head tells neighbouring lesions apart.
+    """
+
+    def __init__(self, fine_channels: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.coarse = nn.Conv2d(channels, width, 3, padding=1)
+        self.fine = nn.Conv2d(fine_channels, width, 1)
+        self.mix = nn.Sequential(
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, 1, 1),
+        )
+
+    def forward(self, levels: Levels, fine: Tensor) -> Tensor:
+        """Logits at the fine features' resolution."""
+        coarse = sum(
+            functional.interpolate(self.coarse(level), fine.shape[-2:], mode="bilinear", align_corners=False)
+            for level in levels.values()
+        )
+        return cast("Tensor", self.mix(coarse + self.fine(fine)))
 
 
 class LesionMaskRCNN(MaskRCNN):  # type: ignore[misc]
-    """torchvision's network, with its stages open to a caller that resizes and pastes by itself."""
+    """torchvision's network with a lesion map, its stages open to a caller that resizes and pastes."""
 
     transform: GeneralizedRCNNTransform
     backbone: PyramidBackbone
     rpn: nn.Module
     roi_heads: nn.Module
+    lesion_map: LesionMap
+
+    def losses(self, pictures: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """torchvision's five losses and that of the lesion map, in training mode."""
+        images, targets = self.transform(pictures, targets)
+        levels, fine = self.backbone(images.tensors)
+        proposals, proposal_losses = self.rpn(images, levels, targets)
+        _, region_losses = self.roi_heads(levels, proposals, images.image_sizes, targets)
+        map_loss = lesion_map_loss(self.lesion_map(levels, fine), targets, images.image_sizes)
+        return {**region_losses, **proposal_losses, "loss_map": map_loss}
 
     def find(self, picture: Tensor) -> dict[str, Tensor]:
-        """Finds in one picture (3, H, W), float RGB in 0..1: boxes (N, 4), scores (N,), masks (N, 1, 28, 28).
+        """Finds in one picture (3, H, W), float RGB in 0..1: boxes (N, 4), scores (N,), masks (N, 1, 56, 56).
 
-        Boxes are x0 y0 x1 y1 in pixels of the picture; masks are soft, 0..1, each over its own box.
+        Boxes are x0 y0 x1 y1 in pixels of the picture; masks are soft, 0..1, each over its own box: the mean
+        of the region head's logits and the lesion map's.
         """
         padded = self.transform.batch_images(
             [self.transform.normalize(picture)], size_divisible=LARGEST_STRIDE
         )
         images = ImageList(padded, [(picture.shape[1], picture.shape[2])])
-        features = self.backbone(padded.contiguous(memory_format=torch.channels_last))
-        proposals, _ = self.rpn(images, features)
-        (found,), _ = self.roi_heads(features, proposals, images.image_sizes)
+        levels, fine = self.backbone(padded.contiguous(memory_format=torch.channels_last))
+        proposals, _ = self.rpn(images, levels)
+        (found,), _ = self.roi_heads(levels, proposals, images.image_sizes)
+        if len(found["boxes"]):
+            found["masks"] = fused(found["masks"], found["boxes"], self.lesion_map(levels, fine))
         return cast("dict[str, Tensor]", found)
+
+
+def lesion_map_loss(logits: Tensor, targets: list[dict[str, Tensor]], sizes: list[tuple[int, int]]) -> Tensor:
+    """Cross-entropy and soft Dice of a lesion map (N, 1, h, w) against the union of each picture's masks.
+
+    Cells beyond a picture's size (height, width), where the batch is padded, do not count.
+    """
+    losses = []
+    for logit, target, (height, width) in zip(logits[:, 0], targets, sizes, strict=True):
+        union = target["masks"].amax(0) if len(target["masks"]) else target["masks"].new_zeros(height, width)
+        wanted = functional.avg_pool2d(union[None, :height, :width].float(), PIXEL_STRIDE, ceil_mode=True)[0]
+        seen = logit[: wanted.shape[0], : wanted.shape[1]]
+        entropy = functional.binary_cross_entropy_with_logits(seen, wanted)
+        soft = seen.sigmoid()
+        overlap = (2 * (soft * wanted).sum() + 1) / (soft.sum() + wanted.sum() + 1)
+        losses.append(entropy + (1 - overlap if wanted.any() else 0.0))
+    return torch.stack(losses).mean()
+
+
+def fused(masks: Tensor, boxes: Tensor, lesion_map: Tensor) -> Tensor:
+    """Soft masks (N, 1, 56, 56) of finds: region masks (N, 1, 28, 28) and map logits (1, 1, h, w), averaged.
+
+    Either side's logit counts at most MOST_CERTAIN, so that neither alone decides against the other.
+    """
+    size = (CONTOUR_SIDE, CONTOUR_SIDE)
+    seen = roi_align(lesion_map, [boxes], size, 1 / PIXEL_STRIDE, sampling_ratio=1, aligned=True)
+    region = functional.interpolate(masks.logit(1e-4), size, mode="bilinear", align_corners=False)
+    both = torch.stack([seen, region]).clamp(-MOST_CERTAIN, MOST_CERTAIN)
+    return both.mean(0).sigmoid()
 
 
 def build_segmenter(
@@ -77,13 +160,14 @@ def build_segmenter(
     box_width: int = 512,
     mask_width: int = 128,
     mask_layers: int = 4,
+    map_width: int = 64,
     proposals: int = 200,
 ) -> LesionMaskRCNN:
     """An untrained network for one class, lesion. Pictures are float RGB in 0..1, not resized in training."""
     backbone = PyramidBackbone(channels)
     regions = MultiScaleRoIAlign(list(LEVELS), 7, 2, canonical_scale=REGION_SCALE)
     mask_regions = MultiScaleRoIAlign(list(LEVELS), MASK_SIDE // 2, 2, canonical_scale=REGION_SCALE)
-    return LesionMaskRCNN(
+    network = LesionMaskRCNN(
         backbone,
         num_classes=None,
         image_mean=[0.5, 0.5, 0.5],
@@ -104,6 +188,8 @@ def build_segmenter(
         mask_head=MaskRCNNHeads(channels, [mask_width] * mask_layers, dilation=1),
         mask_predictor=MaskRCNNPredictor(mask_width, mask_width, num_classes=2),
     )
+    network.lesion_map = LesionMap(backbone.fine_channels, channels, map_width)
+    return network
 
 
 class _BoxPredictor(nn.Module):

@@ -148,7 +148,7 @@ class _TrainingState:
         freeze_statistics(self.network)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        losses: dict[str, Tensor] = self.network(*batch)
+        losses: dict[str, Tensor] = self.network.losses(*batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)

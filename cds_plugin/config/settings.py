@@ -8,116 +8,23 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from cds_plugin.config.listening import Listener
+from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
+from cds_plugin.config.routing import ANY_CALLER, Destination, Rule
+from cds_plugin.config.table import Table
 from cds_plugin.errors import Refused
 
 DEFAULT_FILE = Path("cds-plugin.toml")
 ENVIRONMENT_PREFIX = "CDS_"
 NESTING = "__"
-ANY_CALLER = "*"
-EMBEDDED_BROKER = "embedded"
-
-AeTitle = Annotated[
-    str, StringConstraints(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")
-]
-"""1-16 printable ASCII characters, no backslash, no outer spaces (PS3.5 section 6.2)."""
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Listener(_Table):
-    """Where the PACS sends to, and when a study counts as complete."""
-
-    ae_title: AeTitle = Field("CDS", description="an AE title of 1 to 16 characters")
-    host: str = Field("127.0.0.1", description="the address to listen on, such as 127.0.0.1 or 0.0.0.0")
-    port: Port = Field(11112, description="a TCP port, 1 to 65535")
-    quiet_seconds: float = Field(
-        5.0, ge=0.1, le=86400, description="seconds without a new image, 0.1 to 86400"
-    )
-    association_idle_seconds: float = Field(
-        60,
-        ge=0.1,
-        le=86400,
-        description="seconds after which an open association no longer holds a study, 0.1 to 86400",
-    )
-    force_close_seconds: float = Field(
-        300,
-        ge=1,
-        le=604800,
-        description="seconds after which a study is closed whatever is open, 1 to 604800",
-    )
-
-
-class Storage(_Table):
-    """The folder of incoming, spool, quarantine and results."""
-
-    directory: Path = Field(Path("var"), description="a folder, relative to the settings file")
-
-
-class Database(_Table):
-    """SQLite for the embedded default, PostgreSQL for production."""
-
-    url: str = Field(
-        "sqlite:///var/cds.db",
-        pattern=r"^(sqlite:///|postgresql\+psycopg://)",
-        description="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
-    )
-
-
-class Broker(_Table):
-    """What wakes the workers."""
-
-    url: str = Field(
-        EMBEDDED_BROKER,
-        pattern=r"^(embedded$|rediss?://|redis\+socket://|amqps?://)",
-        description='"embedded", redis://..., redis+socket://... or amqp://...',
-    )
-
-
-class BundleFolder(_Table):
-    """Where the MONAI bundles lie; empty means those inside the package."""
-
-    directory: str = Field(
-        "", description="a folder of bundles with its manifest.json, or empty for those inside"
-    )
-
-
-class Worker(_Table):
-    """The device of a worker and the largest picture it takes."""
-
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description='"auto", "cpu" or "cuda:0"')
-    max_pixels: int = Field(120_000_000, ge=1, description="rows x columns of the largest picture, 1 or more")
-
-
-class Destination(_Table):
-    """A peer that results are sent to."""
-
-    name: str = Field(min_length=1, max_length=64, description="a name that rules use")
-    ae_title: AeTitle = Field(description="an AE title of 1 to 16 characters")
-    host: str = Field(min_length=1, description="a host name or address")
-    port: Port = Field(description="a TCP port, 1 to 65535")
-
-
-class Rule(_Table):
-    """The first rule whose calling AE title matches decides where results go."""
-
-    calling_ae: AeTitle = Field(description='an AE title, or "*" for any')
-    results_to: tuple[str, ...] = Field((), description="names of destinations")
-
-    @property
-    def names_the_sender(self) -> bool:
-        """Return whether this rule speaks of one AE title rather than of all."""
-        return self.calling_ae != ANY_CALLER
 
 
 class Settings(BaseSettings):
@@ -299,7 +206,7 @@ def _explain(error: ErrorDetails) -> str:
 
 
 def _fields_at(names: list[str]) -> dict[str, Any]:
-    tables: dict[str, type[BaseModel]] = {
+    tables: dict[str, type[Table]] = {
         "listener": Listener,
         "storage": Storage,
         "database": Database,

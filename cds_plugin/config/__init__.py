@@ -1,0 +1,36 @@
+"""The settings: one TOML file and the environment, read and checked once at an entry point."""
+
+from cds_plugin.config.listening import Listener
+from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
+from cds_plugin.config.routing import ANY_CALLER, Destination, Rule
+from cds_plugin.config.settings import (
+    DEFAULT_FILE,
+    ENVIRONMENT_PREFIX,
+    NESTING,
+    Settings,
+    is_loopback,
+    load_settings,
+)
+from cds_plugin.config.table import AeTitle, Port, Table
+
+__all__ = [
+    "ANY_CALLER",
+    "DEFAULT_FILE",
+    "EMBEDDED_BROKER",
+    "ENVIRONMENT_PREFIX",
+    "NESTING",
+    "AeTitle",
+    "Broker",
+    "BundleFolder",
+    "Database",
+    "Destination",
+    "Listener",
+    "Port",
+    "Rule",
+    "Settings",
+    "Storage",
+    "Table",
+    "Worker",
+    "is_loopback",
+    "load_settings",
+]

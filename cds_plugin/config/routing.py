@@ -1,0 +1,30 @@
+"""Who may speak, and where results go."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cds_plugin.config.table import AeTitle, Port, Table
+
+ANY_CALLER = "*"
+
+
+class Destination(Table):
+    """A peer that results are sent to."""
+
+    name: str = Field(min_length=1, max_length=64, description="a name that rules use")
+    ae_title: AeTitle = Field(description="an AE title of 1 to 16 characters")
+    host: str = Field(min_length=1, description="a host name or address")
+    port: Port = Field(description="a TCP port, 1 to 65535")
+
+
+class Rule(Table):
+    """The first rule whose calling AE title matches decides where results go."""
+
+    calling_ae: AeTitle = Field(description='an AE title, or "*" for any')
+    results_to: tuple[str, ...] = Field((), description="names of destinations")
+
+    @property
+    def names_the_sender(self) -> bool:
+        """Return whether this rule speaks of one AE title rather than of all."""
+        return self.calling_ae != ANY_CALLER
