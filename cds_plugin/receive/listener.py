@@ -8,7 +8,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -22,22 +21,24 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from cds_db import processes, studies
+from cds_db import studies
 from cds_db.models import Association as AssociationRow
 from cds_db.session import transaction
 from cds_plugin.config import Settings
 from cds_plugin.errors import Unavailable
+from cds_plugin.presence import Presence
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
 from cds_plugin.receive.bounds import DIMSE_SECONDS, PDU_BYTES, Bounds
+from cds_plugin.receive.reception import Reception, turns
 from cds_plugin.receive.server import BoundedMessages, ListenerServer
 from cds_plugin.receive.spool import Spool
-from cds_plugin.receive.store import StoreHandler, turns
+from cds_plugin.receive.store import StoreHandler
 
 log = structlog.get_logger()
 
 PROCESS_NAME = "listener"
 FLUSH_SECONDS = 1.0
-"""How often activity and signs of life reach the database."""
+"""How often the activity of associations reaches the database."""
 STOP_GRACE_SECONDS = 3.0
 """An orderly stop lets associations end by themselves this long."""
 
@@ -60,7 +61,7 @@ class DicomListener:
         with ExitStack() as opened:
             incoming = opened.enter_context(self._spool.incoming_folder())
             opened.enter_context(_libraries_set(incoming))
-            self._flush()
+            opened.enter_context(Presence(self._engine, PROCESS_NAME, self._turn))
             self._server = self._serve()
             self._closing = opened.pop_all()
         self._keeper = threading.Thread(target=self._keep, name="listener-keeper")
@@ -75,8 +76,6 @@ class DicomListener:
         self._end_associations()
         self._stopping.set()
         self._keeper.join()
-        with suppress(SQLAlchemyError), self._turn, transaction(self._engine) as session:
-            processes.say_goodbye(session, PROCESS_NAME, socket.gethostname(), os.getpid())
         self._closing.close()
 
     def _serve(self) -> ListenerServer:
@@ -118,15 +117,15 @@ class DicomListener:
         return entity
 
     def _handler(self) -> StoreHandler:
-        return StoreHandler(
+        reception = Reception(
             settings=self._settings,
             engine=self._engine,
             spool=self._spool,
-            ledger=self._ledger,
             listener=self._name,
             bounds=self._bounds,
             turn=self._turn,
         )
+        return StoreHandler(reception, self._ledger)
 
     def _keep(self) -> None:
         while not self._stopping.wait(FLUSH_SECONDS):
@@ -134,13 +133,12 @@ class DicomListener:
         self._flush()
 
     def _flush(self) -> None:
-        """Tell the database who is alive; what it did not take is told again next time."""
+        """Tell the database which associations live; what it did not take is told again next time."""
         ended = self._ledger.ended()
+        if not ended and not self._ledger.recorded():
+            return
         try:
             with self._turn, transaction(self._engine) as session:
-                processes.say_hello(
-                    session, PROCESS_NAME, socket.gethostname(), os.getpid(), datetime.now(UTC)
-                )
                 self._keep_recorded(session)
                 for entry in ended.values():
                     studies.close_association(session, entry.id)

@@ -1,39 +1,22 @@
-"""One C-STORE: checked, durable on disk and in the database, and only then acknowledged."""
+"""One C-STORE: from the event to the answer."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import structlog
 from pydicom.dataset import Dataset
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from cds_db import audit, studies
-from cds_db.events import Event as AuditEvent
-from cds_db.events import Outcome
-from cds_db.models import Association
-from cds_db.session import transaction
-from cds_plugin.config import Settings
-from cds_plugin.receive.admission import NotAnalysed, reason_not_analysed
-from cds_plugin.receive.answers import NotKept, Offered, Quarantined, Status, identity_problem, response
+from cds_plugin.receive.answers import Offered, response
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
-from cds_plugin.receive.bounds import Bounds
-from cds_plugin.receive.header import Header, read_received, uid_problem
+from cds_plugin.receive.reception import Reception
 from cds_plugin.receive.server import BoundedMessages
-from cds_plugin.receive.spool import Spool, sha256_of
-from cds_plugin.receive.structure import Unparsable
-from cds_plugin.rules import rule_for
 
 log = structlog.get_logger()
 
@@ -42,19 +25,16 @@ log = structlog.get_logger()
 class StoreHandler:
     """Handles evt.EVT_C_STORE of one listener; called from many association threads at once."""
 
-    settings: Settings
-    engine: Engine
-    spool: Spool
+    reception: Reception
     ledger: AssociationLedger
-    listener: str
-    bounds: Bounds
-    turn: AbstractContextManager[Any]
 
     def __call__(self, event: Event) -> Dataset:
         """Return the status of the object; what Success acknowledges survives a crash."""
         started = time.monotonic()
         offered = _offered(event, self.ledger.entry(event.assoc))
-        status, reason = self._answer(event, offered)
+        messages = event.assoc.dimse
+        refusal = messages.refusal_of(offered.path) if isinstance(messages, BoundedMessages) else None
+        status, reason = self.reception.receive(offered, refusal)
         offered.association.active_at = datetime.now(UTC)
         log.info(
             "c-store answered",
@@ -66,110 +46,6 @@ class StoreHandler:
         )
         return response(status, reason)
 
-    def _answer(self, event: Event, offered: Offered) -> tuple[Status, str]:
-        try:
-            self._check_bounds(event, offered)
-            self._receive(offered)
-        except Quarantined as refusal:
-            return refusal.status, str(refusal)
-        except (NotKept, OSError, SQLAlchemyError) as failure:
-            reason = _safe_text(failure)
-            self._note_rejection(offered, reason)
-            return Status.OUT_OF_RESOURCES, reason
-        finally:
-            offered.path.unlink(missing_ok=True)
-        return Status.SUCCESS, ""
-
-    def _check_bounds(self, event: Event, offered: Offered) -> None:
-        messages = event.assoc.dimse
-        refusal = messages.refusal_of(offered.path) if isinstance(messages, BoundedMessages) else None
-        if refusal is not None:
-            raise NotKept(refusal)
-        if offered.path.stat().st_size > self.bounds.object_bytes:
-            raise NotKept("object is larger than the limit")
-        if self.spool.free_bytes() < self.bounds.free_bytes:
-            raise NotKept("disk is below its watermark")
-
-    def _receive(self, offered: Offered) -> None:
-        sha256 = sha256_of(offered.path)
-        try:
-            header = _trusted_header(offered, self.bounds.inflated_bytes)
-        except Quarantined as refusal:
-            self._put_in_quarantine(offered, sha256, refusal)
-            raise
-        size_bytes = offered.path.stat().st_size
-        with self.spool.kept(offered.path, sha256) as path, self.turn, transaction(self.engine) as session:
-            reason = self._reason_not_analysed(session, offered, header)
-            received = _received(offered, header, sha256, size_bytes, path, reason)
-            self._record(session, offered.association, received)
-        offered.association.recorded = True
-
-    def _reason_not_analysed(self, session: Session, offered: Offered, header: Header) -> NotAnalysed | None:
-        rule = rule_for(self.settings, offered.association.calling_ae)
-        known = studies.is_own_uid(session, header.sop_instance_uid)
-        return reason_not_analysed(header, rule, known_result=known)
-
-    def _record(self, session: Session, sender: OpenAssociation, received: studies.ReceivedInstance) -> None:
-        """Write the rows of an object; the association's own row comes with its first one."""
-        now = datetime.now(UTC)
-        if not sender.recorded and session.get(Association, sender.id) is None:
-            studies.open_association(
-                session,
-                id=sender.id,
-                listener=self.listener,
-                calling_ae=sender.calling_ae,
-                peer=sender.peer,
-                now=now,
-            )
-        studies.record_instance(session, received, now=now, actor=sender.calling_ae)
-        if received.made_here:
-            audit.append(
-                session,
-                event=AuditEvent.OWN_OBJECT_RECEIVED,
-                actor=sender.calling_ae,
-                now=now,
-                study_instance_uid=received.study_instance_uid,
-                sop_instance_uid=received.sop_instance_uid,
-                detail={"peer": sender.peer, "association": sender.id},
-            )
-
-    def _put_in_quarantine(self, offered: Offered, sha256: str, refusal: Quarantined) -> None:
-        facts = {
-            "reason": str(refusal),
-            "status": f"0x{refusal.status:04X}",
-            "sha256": sha256,
-            "size_bytes": offered.path.stat().st_size,
-            "received_at": datetime.now(UTC).isoformat(),
-            **offered.sender,
-        }
-        path = self.spool.put_in_quarantine(offered.path, sha256, facts)
-        self._audit_failure(AuditEvent.INSTANCE_QUARANTINED, offered, {**facts, "path": path})
-
-    def _note_rejection(self, offered: Offered, reason: str) -> None:
-        """Audit that nothing was kept, where the database can still take it."""
-        try:
-            self._audit_failure(AuditEvent.INSTANCE_REJECTED, offered, {"reason": reason, **offered.sender})
-        except SQLAlchemyError as error:
-            log.error("rejection not audited", problem=_safe_text(error))
-
-    def _audit_failure(self, event: AuditEvent, offered: Offered, detail: Mapping[str, Any]) -> None:
-        uid = offered.sop_instance_uid
-        with self.turn, transaction(self.engine) as session:
-            audit.append(
-                session,
-                event=event,
-                actor=offered.association.calling_ae,
-                now=datetime.now(UTC),
-                sop_instance_uid=uid if uid_problem(uid) is None else None,
-                outcome=Outcome.MINOR_FAILURE,
-                detail=detail,
-            )
-
-
-def turns(engine: Engine) -> AbstractContextManager[Any]:
-    """Return a lock for SQLite, which takes one writer: waiting here is fairer than its polling."""
-    return threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
-
 
 def _offered(event: Event, association: OpenAssociation) -> Offered:
     request = cast(C_STORE, event.request)
@@ -180,41 +56,3 @@ def _offered(event: Event, association: OpenAssociation) -> Offered:
         transfer_syntax_uid=str(event.context.transfer_syntax),
         association=association,
     )
-
-
-def _trusted_header(offered: Offered, inflated_bytes: int) -> Header:
-    try:
-        header = read_received(offered.path, offered.transfer_syntax_uid, inflated_bytes)
-    except Unparsable as error:
-        raise Quarantined(Status.CANNOT_UNDERSTAND, str(error)) from error
-    problem = identity_problem(offered, header)
-    if problem is not None:
-        raise Quarantined(Status.DATA_SET_DOES_NOT_MATCH, problem)
-    return header
-
-
-def _received(
-    offered: Offered, header: Header, sha256: str, size_bytes: int, path: str, reason: NotAnalysed | None
-) -> studies.ReceivedInstance:
-    return studies.ReceivedInstance(
-        sop_instance_uid=header.sop_instance_uid,
-        sop_class_uid=header.sop_class_uid,
-        transfer_syntax_uid=offered.transfer_syntax_uid,
-        study_instance_uid=header.study_instance_uid,
-        series_instance_uid=header.series_instance_uid,
-        patient_id=header.patient_id,
-        issuer_of_patient_id=header.issuer_of_patient_id,
-        sha256=sha256,
-        size_bytes=size_bytes,
-        path=path,
-        calling_ae=offered.association.calling_ae,
-        peer=offered.association.peer,
-        association_id=offered.association.id,
-        reason_not_analysed=reason,
-        made_here=reason is NotAnalysed.MADE_HERE,
-    )
-
-
-def _safe_text(failure: Exception) -> str:
-    """Return a text without values: a database error quotes the parameters of its statement."""
-    return str(failure) if isinstance(failure, NotKept) else f"storage failed ({type(failure).__name__})"
