@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -40,15 +40,21 @@ def _audit(engine: Engine, name: str, event: Event) -> None:
 
 
 class Presence:
-    """While the block runs the process `name` says hello; a database that is away is only logged."""
+    """While the block runs the process `name` says hello; a database that is away is only logged.
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    The first hello is said on entering. `turn` is held during every write: where the threads of a process
+    queue for the database's one writer, this one queues with them.
+    """
+
+    def __init__(self, engine: Engine, name: str, turn: AbstractContextManager[object] | None = None) -> None:
         self._engine = engine
         self._name = name
+        self._turn = turn or nullcontext()
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"{name}-presence", daemon=True)
 
     def __enter__(self) -> Self:
+        self._say_hello()
         self._thread.start()
         return self
 
@@ -57,17 +63,16 @@ class Presence:
     ) -> None:
         self._leaving.set()
         self._thread.join()
-        with suppress(SQLAlchemyError), transaction(self._engine) as session:
+        with suppress(SQLAlchemyError), self._turn, transaction(self._engine) as session:
             processes.say_goodbye(session, self._name, socket.gethostname(), os.getpid())
 
     def _keep(self) -> None:
-        self._say_hello()
         while not self._leaving.wait(HELLO_SECONDS):
             self._say_hello()
 
     def _say_hello(self) -> None:
         try:
-            with transaction(self._engine) as session:
+            with self._turn, transaction(self._engine) as session:
                 processes.say_hello(session, self._name, socket.gethostname(), os.getpid(), datetime.now(UTC))
         except SQLAlchemyError as error:
             log.error("database is away", problem=type(error).__name__)
