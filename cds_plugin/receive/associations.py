@@ -15,10 +15,15 @@ from datetime import UTC, datetime
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
+from cds_plugin.caller import Caller, TlsIdentity
+
 
 @dataclass(slots=True)
 class OpenAssociation:
-    """One association; `recorded` once a row of it was committed."""
+    """One association; `recorded` once a row of it was committed.
+
+    `tls` is the verified client certificate of the peer, set by who accepts the connection.
+    """
 
     id: str
     calling_ae: str
@@ -26,6 +31,13 @@ class OpenAssociation:
     opened_at: datetime
     active_at: datetime
     recorded: bool = False
+    called_ae: str = ""
+    tls: TlsIdentity | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Return what rules may ask of the sender."""
+        return Caller(self.calling_ae, self.peer, self.called_ae, self.tls)
 
 
 class AssociationLedger:
@@ -76,7 +88,13 @@ def _opened(association: Association) -> OpenAssociation:
         peer=association.requestor.address or "",
         opened_at=now,
         active_at=now,
+        called_ae=_called_ae(association),
     )
+
+
+def _called_ae(association: Association) -> str:
+    request = association.requestor.primitive
+    return (request.called_ae_title or "").strip() if request is not None else ""
 
 
 def _is_over(association: Association) -> bool:
