@@ -1,4 +1,4 @@
-"""Who speaks to us: what an association (or a web request) proves about its sender before any object. Pure."""
+"""Who speaks to us: what an association (or a web request) proves of its sender before any object. Pure."""
 
 from __future__ import annotations
 
