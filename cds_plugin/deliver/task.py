@@ -10,9 +10,10 @@ import os
 import random
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import structlog
@@ -26,18 +27,14 @@ from cds_db.session import snapshot, transaction
 from cds_db.stages import IllegalMove
 from cds_plugin.config import Settings
 from cds_plugin.deliver.backoff import ATTEMPTS, AWAY, REFUSED, Backoff
-from cds_plugin.deliver.lease import LEASE, Lease
 from cds_plugin.deliver.sender import Answer, Outgoing, Peer, read_outgoing, send_files
 from cds_plugin.errors import Refused, Unavailable
+from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
 from cds_plugin.receive.spool import sha256_of
 
 log = structlog.get_logger()
 
 ACTOR = "deliver"
-
-
-class LeaseLost(Exception):
-    """Another process took the job over, or the study was put on hold: nothing may be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Deliverer:
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         now = datetime.now(UTC)
         with transaction(self.engine) as session:
-            claim = jobs.claim(session, job_id, owner=owner, now=now, lease=LEASE)
+            claim = jobs.claim(session, job_id, owner=owner, now=now, lease=timedelta(seconds=LEASE_SECONDS))
             if claim is None:
                 return None
             studies.start_delivery(session, claim.subject_id, now=now, actor=ACTOR)
@@ -84,21 +81,22 @@ class Deliverer:
 
     def _deliver(self, work: Work) -> None:
         refusals: list[str] = []
+        lease = Lease(self.engine, work.job_id, work.owner)
         try:
-            with Lease(self.engine, work.job_id, work.owner) as lease:
+            with lease:
                 self._send(work, lease, refusals)
         except Unavailable as error:
-            self._retry(work, AWAY, error.message)
+            self._retry(work, lease, AWAY, error.message)
             return
         except Refused as error:
-            self._fail(work, error.message)
+            self._fail(work, lease, error.message)
             return
         if refusals:
-            self._retry(work, REFUSED, refusals[0])
+            self._retry(work, lease, REFUSED, refusals[0])
         elif self.stopping.is_set() or lease.lost:
-            self._give_back(work)
+            self._give_back(work, lease)
         else:
-            self._finish(work)
+            self._finish(work, lease)
 
     def _send(self, work: Work, lease: Lease, refusals: list[str]) -> None:
         peer = self._peer(work.destination)
@@ -146,45 +144,36 @@ class Deliverer:
                 detail={"status": f"0x{answer.status:04X}"},
             )
 
-    def _finish(self, work: Work) -> None:
-        def write(session: Session, now: datetime) -> bool:
+    def _finish(self, work: Work, lease: Lease) -> None:
+        with self._fenced(lease) as (session, now):
             studies.finish_delivery(session, work.delivery_id, now=now, actor=ACTOR)
-            return jobs.finish(session, work.job_id, work.owner)
-
-        self._write(write)
+            jobs.finish(session, work.job_id, work.owner)
         log.info("delivered", job=work.job_id, destination=work.destination, objects=len(work.results))
 
-    def _give_back(self, work: Work) -> None:
-        self._write(
-            lambda session, now: jobs.retry_later(
-                session, work.job_id, work.owner, not_before=now, error="stopped"
-            )
-        )
+    def _give_back(self, work: Work, lease: Lease) -> None:
+        with self._fenced(lease) as (session, now):
+            jobs.retry_later(session, work.job_id, work.owner, not_before=now, error="stopped")
 
-    def _retry(self, work: Work, backoff: Backoff, error: str) -> None:
+    def _retry(self, work: Work, lease: Lease, backoff: Backoff, error: str) -> None:
         if work.attempts >= ATTEMPTS:
-            self._fail(work, error)
+            self._fail(work, lease, error)
             return
         wait = backoff.wait(work.attempts, random.random())
-
-        def write(session: Session, now: datetime) -> bool:
+        with self._fenced(lease) as (session, now):
             studies.record_delivery_attempt(session, work.delivery_id, error, now=now, actor=ACTOR)
-            return jobs.retry_later(session, work.job_id, work.owner, not_before=now + wait, error=error)
-
-        self._write(write)
+            jobs.retry_later(session, work.job_id, work.owner, not_before=now + wait, error=error)
         seconds = wait.total_seconds()
         log.warning("delivery retried", job=work.job_id, destination=work.destination, wait_seconds=seconds)
 
-    def _fail(self, work: Work, error: str) -> None:
-        def write(session: Session, now: datetime) -> bool:
+    def _fail(self, work: Work, lease: Lease, error: str) -> None:
+        with self._fenced(lease) as (session, now):
             studies.fail_delivery(session, work.delivery_id, error, now=now, actor=ACTOR)
-            return jobs.bury(session, work.job_id, work.owner, error)
-
-        self._write(write)
+            jobs.bury(session, work.job_id, work.owner, error)
         log.error("delivery failed", job=work.job_id, destination=work.destination)
 
-    def _write(self, change: Callable[[Session, datetime], bool]) -> None:
-        """Write how an attempt ended, together with the end of the claim or not at all."""
+    @contextmanager
+    def _fenced(self, lease: Lease) -> Iterator[tuple[Session, datetime]]:
+        """Yield a transaction for how an attempt ended; it rolls back where the lease is lost."""
         with transaction(self.engine) as session:
-            if not change(session, datetime.now(UTC)):
-                raise LeaseLost
+            lease.fence(session)
+            yield session, datetime.now(UTC)

@@ -18,9 +18,9 @@ from cds_db.models import Instance, Job
 from cds_db.session import transaction
 from cds_db.stages import JobState
 from cds_plugin.decoder import Decoder
+from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
 from cds_plugin.queue import make_app
 from cds_worker.inference import Analyst
-from cds_worker.lease import LEASE_SECONDS, Lease, LeaseLost
 from cds_worker.pipeline import Pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("models")]

@@ -26,10 +26,10 @@ from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import Refused, Unavailable
+from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
 from cds_plugin.rules import destinations_for
 from cds_worker.keeping import keep
-from cds_worker.lease import LEASE_SECONDS, Lease, LeaseLost
 from cds_worker.picture import AnalysedPicture, analyse_picture, audit_detail, new_result
 from cds_worker.pipeline import Pipeline
 from cds_worker.stack import Stack

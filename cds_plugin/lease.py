@@ -17,7 +17,7 @@ from cds_db import jobs
 from cds_db.session import transaction
 
 LEASE_SECONDS = 10.0
-"""A killed worker's study is free again after this time at the latest."""
+"""The job of a process that was killed is free again after this time at the latest."""
 RENEW_SECONDS = 3.0
 """Two renewals may be missed before a lease runs out."""
 
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class LeaseLost(Exception):
-    """Somebody else may be doing this job now: stop, and write nothing more."""
+    """Somebody else may be doing this job now, or it was taken away: stop, and write nothing more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,9 +56,14 @@ class Lease:
         """Renew no more: the job is done or handed back."""
         self._over.set()
 
+    @property
+    def lost(self) -> bool:
+        """Return whether a renewal was refused."""
+        return self._lost.is_set()
+
     def check(self) -> None:
         """Raise LeaseLost once a renewal was refused."""
-        if self._lost.is_set():
+        if self.lost:
             raise LeaseLost(f"job {self.job_id}")
 
     def fence(self, session: Session) -> None:
@@ -68,7 +73,7 @@ class Lease:
             raise LeaseLost(f"job {self.job_id}")
 
     def _keep(self) -> None:
-        while not self._over.wait(self.renew_seconds) and not self._lost.is_set():
+        while not self._over.wait(self.renew_seconds) and not self.lost:
             try:
                 with transaction(self.engine) as session:
                     self.fence(session)
