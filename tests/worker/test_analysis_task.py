@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from cds_db.models import Instance, Job
 from cds_db.session import transaction
 from cds_db.stages import JobState
 from cds_plugin.decoder import Decoder
-from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
+from cds_plugin.lease import LEASE_SECONDS
 from cds_plugin.queue import make_app
 from cds_worker.inference import Analyst
 from cds_worker.pipeline import Pipeline
@@ -111,25 +110,6 @@ def test_work_whose_lease_went_to_somebody_else_writes_nothing(
     replace(analyst, stopping=lose_the_lease_after_the_first_picture).work(job)
     assert {each.source for each in home.status(study).results} == {f"{study}.1"}
     assert job_of(home, job).lease_owner == "heir"
-
-
-def test_a_lease_is_renewed_while_the_work_lasts(home: Home, a_study: Studies) -> None:
-    _, files = a_study(1)
-    job = home.close(home.receive(files))
-    with transaction(home.engine) as session:
-        assert jobs.claim(session, job, owner="me", now=now(), lease=timedelta(seconds=LEASE_SECONDS))
-    before = job_of(home, job).lease_until
-    assert before is not None
-    with Lease(home.engine, job, "me", renew_seconds=0.05) as lease:
-        threading.Event().wait(0.5)
-        renewed = job_of(home, job).lease_until
-        assert renewed is not None
-        assert renewed > before
-        with transaction(home.engine) as session:
-            jobs.claim(session, job, owner="heir", now=now() + LATER, lease=LATER)
-        threading.Event().wait(0.5)
-        with pytest.raises(LeaseLost):
-            lease.check()
 
 
 def test_a_file_that_is_away_is_tried_again_later(home: Home, analyst: Analyst, a_study: Studies) -> None:
