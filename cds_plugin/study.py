@@ -80,11 +80,16 @@ class BoundingBox:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The gate's answer; `psnr_db` is None where no reconstruction was made."""
+    """The gate's answer; `psnr_db` is None where no reconstruction was made.
+
+    `defect` is the worst defect on one scale: over 0.5 a picture is doubtful, over 1 useless; None where the
+    gate has no such scale.
+    """
 
     verdict: Verdict
     reasons: tuple[str, ...]
     psnr_db: float | None
+    defect: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
+from cds_bundles.quality_limits import defect_score
 from cds_plugin.errors import CdsError
 from cds_plugin.study import Quality, Rgb, Verdict
 
@@ -36,7 +38,15 @@ def assess(predictor: QualityPredictor, rgb: Rgb) -> Quality:
     """Return the gate's verdict on `rgb`."""
     answer = predictor(rgb)
     psnr = None if answer.psnr_db is None else float(answer.psnr_db)
-    return Quality(Verdict(answer.verdict), tuple(str(reason) for reason in answer.reasons), psnr)
+    reasons = tuple(str(reason) for reason in answer.reasons)
+    return Quality(Verdict(answer.verdict), reasons, psnr, _defect(predictor, answer))
+
+
+def _defect(predictor: QualityPredictor, answer: Assessment) -> float | None:
+    """Return the worst defect; None for a gate that shows neither measures nor limits."""
+    measures, limits = getattr(answer, "measures", None), getattr(predictor, "limits", None)
+    score = defect_score(measures, limits) if measures and limits else math.nan
+    return score if math.isfinite(score) else None
 
 
 def not_decoded(refusal: CdsError) -> Quality:
