@@ -1,5 +1,6 @@
 """The settings: one TOML file and the environment, read and checked once at an entry point."""
 
+from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
 from cds_plugin.config.routing import ANY_CALLER, Destination, Rule
@@ -12,6 +13,7 @@ from cds_plugin.config.settings import (
     load_settings,
 )
 from cds_plugin.config.table import AeTitle, Port, Table
+from cds_plugin.config.transport import ClientCertificate, Tls, TlsMode
 
 __all__ = [
     "ANY_CALLER",
@@ -22,14 +24,18 @@ __all__ = [
     "AeTitle",
     "Broker",
     "BundleFolder",
+    "ClientCertificate",
     "Database",
     "Destination",
+    "Limits",
     "Listener",
     "Port",
     "Rule",
     "Settings",
     "Storage",
     "Table",
+    "Tls",
+    "TlsMode",
     "Worker",
     "is_loopback",
     "load_settings",

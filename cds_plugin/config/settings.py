@@ -16,10 +16,12 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
 from cds_plugin.config.routing import ANY_CALLER, Destination, Rule
 from cds_plugin.config.table import Table
+from cds_plugin.config.transport import Tls
 from cds_plugin.errors import Refused
 
 DEFAULT_FILE = Path("cds-plugin.toml")
@@ -35,6 +37,8 @@ class Settings(BaseSettings):
     )
 
     listener: Listener = Listener()
+    tls: Tls = Tls()
+    limits: Limits = Limits()
     storage: Storage = Storage()
     database: Database = Database()
     broker: Broker = Broker()
@@ -85,6 +89,18 @@ class Settings(BaseSettings):
                 f"listener.host: {self.listener.host!r} is beyond loopback while a rule says "
                 'calling_ae = "*"; name every sender in [[rules]], or listen on 127.0.0.1'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        problem = self.tls.problem(self.listener.port)
+        if problem is not None:
+            raise ValueError(problem)
+        for each in self.destinations:
+            if each.tls and self.tls.authorities is None:
+                raise ValueError(
+                    f"tls.authorities: needed to trust destination {each.name!r}, which says tls"
+                )
         return self
 
     def redacted(self) -> dict[str, Any]:
@@ -171,6 +187,7 @@ def _made_absolute(settings: Settings, base: Path) -> Settings:
     bundles = settings.bundles.directory and str((base / settings.bundles.directory).resolve())
     return settings.model_copy(
         update={
+            "tls": settings.tls.below(base),
             "storage": Storage(directory=directory),
             "database": Database(url=_absolute_url(settings.database.url, base)),
             "bundles": BundleFolder(directory=bundles),
@@ -208,6 +225,8 @@ def _explain(error: ErrorDetails) -> str:
 def _fields_at(names: list[str]) -> dict[str, Any]:
     tables: dict[str, type[Table]] = {
         "listener": Listener,
+        "tls": Tls,
+        "limits": Limits,
         "storage": Storage,
         "database": Database,
         "broker": Broker,

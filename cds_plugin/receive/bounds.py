@@ -12,10 +12,22 @@ ASSOCIATIONS = 64
 """Associations at once; pynetdicom's default of 10 turns a busy PACS away. Each costs two threads."""
 CONNECTIONS = 256
 """TCP connections at once, with or without an association: bare connects must not grow the process."""
+CONNECTIONS_PER_ADDRESS = 128
+"""TCP connections at once from one address: half of all, so that no single peer can take every place."""
+CONNECTIONS_PER_SECOND = 100.0
+"""New connections per second and address: a PACS that opens an association per object stays far below."""
+BURST_SECONDS = 3.0
+"""So many seconds' worth of connections may come at once before that rate holds."""
+ADDRESSES_REMEMBERED = 4096
+"""Addresses whose rate is known at once: about half a megabyte; the one that was quiet longest is dropped."""
 BACKLOG = 128
 """Connections that wait in the kernel while the listener is busy."""
 PDU_BYTES = 128 * KIBIBYTE
 """The maximum PDU length offered (PS3.8 section D.1); the largest that DCMTK sends."""
+SMALLEST_PDU_BYTES = 4 * KIBIBYTE
+"""Less would only cost time: the smallest that DCMTK sends."""
+LARGEST_PDU_BYTES = MEBIBYTE
+"""What the wire takes at most; see `wire.PDU_BYTES_ACCEPTED`."""
 PDU_SECONDS = 60.0
 """A PDU that has begun must be complete by then: slower than 17 kbit/s is no PACS."""
 MESSAGE_BYTES = 4 * MEBIBYTE
@@ -26,6 +38,8 @@ INFLATED_BYTES = GIBIBYTE
 """A deflated data set after inflating: a bomb must not fill the disk."""
 FREE_BYTES = 512 * MEBIBYTE
 """The disk watermark: below it nothing more is taken in, so that database and results can still write."""
+HANDSHAKE_SECONDS = 10.0
+"""From TCP connect to the end of the TLS handshake: three round trips and two signatures."""
 ACSE_SECONDS = 30.0
 """From TCP connect to A-ASSOCIATE-RQ, and from our A-RELEASE-RP to the peer's disconnect."""
 DIMSE_SECONDS = 60.0
@@ -40,9 +54,15 @@ class Bounds:
 
     associations: int = ASSOCIATIONS
     connections: int = CONNECTIONS
+    connections_per_address: int = CONNECTIONS_PER_ADDRESS
+    connections_per_second: float = CONNECTIONS_PER_SECOND
+    pdu_bytes: int = PDU_BYTES
+    message_bytes: int = MESSAGE_BYTES
     object_bytes: int = OBJECT_BYTES
     inflated_bytes: int = INFLATED_BYTES
     free_bytes: int = FREE_BYTES
+    handshake_seconds: float = HANDSHAKE_SECONDS
     pdu_seconds: float = PDU_SECONDS
     acse_seconds: float = ACSE_SECONDS
+    dimse_seconds: float = DIMSE_SECONDS
     network_seconds: float = NETWORK_SECONDS
