@@ -1,11 +1,11 @@
-"""The database as a command uses it: of the right kind, reachable, and of this version's schema."""
+"""The database as a process opens it: reachable, and of this version's schema."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -14,37 +14,36 @@ from cds_db.session import open_engine
 from cds_plugin.config import Settings
 from cds_plugin.errors import Refused, Unavailable
 
-DRIVERS = frozenset({"sqlite", "sqlite+pysqlite", "postgresql+psycopg"})
 
+def open_database(settings: Settings) -> Engine:
+    """Return an engine on a database of this version's schema, for a process that lives with its failures.
 
-@contextmanager
-def opened_database(settings: Settings) -> Iterator[Engine]:
-    """Yield an engine whose schema is current.
-
-    Raises Refused for a URL of another kind and for an old schema, Unavailable where nobody answers.
+    Raises Refused for a missing or old schema, Unavailable where nobody answers.
     """
-    with database_failures(settings):
+    with database_failures():
         if not is_current(settings.database.url):
             raise Refused(
                 "database_not_current",
                 "The database is missing or has another version's schema.",
                 "Run: cds-plugin db upgrade",
             )
-        engine = open_engine(settings.database.url)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
+        return open_engine(settings.database.url)
 
 
 @contextmanager
-def database_failures(settings: Settings) -> Iterator[None]:
-    """Turn the failures of the database inside the block into Refused and Unavailable."""
-    driver = make_url(settings.database.url).drivername
-    if driver not in DRIVERS:
-        raise Refused(
-            "bad_setting", f"database.url: no such kind {driver!r}", f"Known: {', '.join(sorted(DRIVERS))}."
-        )
+def opened_database(settings: Settings) -> Iterator[Engine]:
+    """Yield `open_database` to a command that ends with it: a failure inside the block is a CdsError too."""
+    engine = open_database(settings)
+    try:
+        with database_failures():
+            yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def database_failures() -> Iterator[None]:
+    """Turn the failures of the database inside the block into Unavailable."""
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:

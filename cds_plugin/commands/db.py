@@ -27,7 +27,7 @@ def upgrade_command(config: ConfigOption = None, json: JsonOption = False) -> No
 
 def _upgrade(config: Path | None, as_json: bool) -> None:
     settings = load_settings(config)
-    with database_failures(settings):
+    with database_failures():
         before = current(settings.database.url)
         upgrade(settings.database.url)
         after = current(settings.database.url)

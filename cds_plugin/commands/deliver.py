@@ -10,9 +10,9 @@ import structlog
 from cds_db.stages import JobKind
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, guarded, log_to_stderr
+from cds_plugin.database import open_database
 from cds_plugin.deliver.dispatch import Dispatcher
 from cds_plugin.deliver.task import Deliverer
-from cds_plugin.foreground import open_database
 from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import QUEUE_OF, TASK_OF, make_app
 

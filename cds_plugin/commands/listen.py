@@ -8,7 +8,8 @@ import structlog
 
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, guarded, log_to_stderr
-from cds_plugin.foreground import open_database, stop_on_signals
+from cds_plugin.database import open_database
+from cds_plugin.foreground import stop_on_signals
 from cds_plugin.presence import audited_life
 from cds_plugin.receive.listener import PROCESS_NAME, DicomListener
 

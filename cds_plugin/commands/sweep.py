@@ -10,7 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, guarded, log_to_stderr
-from cds_plugin.foreground import open_database, stop_on_signals
+from cds_plugin.database import open_database
+from cds_plugin.foreground import stop_on_signals
 from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import make_app
 from cds_plugin.receive.sweep import PROCESS_NAME, Sweeper

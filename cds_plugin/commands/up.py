@@ -19,6 +19,7 @@ from cds_db.session import open_engine, snapshot
 from cds_plugin.checks import answers_echo, broker_answers
 from cds_plugin.config import EMBEDDED_BROKER, Settings, load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, log_to_stderr, print_json, stdout
+from cds_plugin.database import database_failures
 from cds_plugin.errors import Refused
 from cds_plugin.supervisor import Part, Supervisor, command_line, wait_until
 
@@ -41,7 +42,8 @@ def _up(config: Path | None, as_json: bool) -> int:
     settings = load_settings(config)
     log.info("settings", **settings.redacted())
     with _only_one(settings.storage.directory):
-        upgrade(settings.database.url)
+        with database_failures():
+            upgrade(settings.database.url)
         supervisor = _supervisor(settings, config)
         _stop_on_signal(supervisor)
         supervisor.start()

@@ -18,6 +18,7 @@ from celery import Celery, signals
 
 from cds_db.stages import JobKind
 from cds_plugin.config import Settings
+from cds_plugin.database import open_database
 from cds_plugin.errors import CdsError
 from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import HARD_LIMIT_SECONDS, QUEUE_OF, TASK_OF, VISIBILITY_TIMEOUT_SECONDS, make_app
@@ -90,7 +91,8 @@ class Seat:
 
 
 def run_worker(settings: Settings) -> int:
-    """Run until SIGTERM; return the exit code. Raises Refused before anything starts."""
+    """Run until SIGTERM; return the exit code. Raises Refused and Unavailable before anything starts."""
+    open_database(settings).dispose()
     check_bundles(settings.bundles.directory)
     stack = import_stack()
     seat = Seat(settings, devices(stack, settings.worker.device))
