@@ -38,13 +38,18 @@ class Quarantined(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """One object as it arrived: the file, what the command said, and who sent it."""
+    """One object as it arrived: the file, what the command said, and who sent it.
+
+    Where there is no command the File Meta Information speaks in its place (empty texts where it cannot be
+    read); `study_instance_uid` is the study that a web request named, if it named one.
+    """
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     association: OpenAssociation
+    study_instance_uid: str = ""
 
     @property
     def sender(self) -> dict[str, str]:
@@ -73,6 +78,8 @@ def identity_problem(offered: Offered, header: Header) -> str | None:
         return "SOP Instance UID differs from the command's"
     if header.sop_class_uid != offered.sop_class_uid:
         return "SOP Class UID differs from the command's"
+    if offered.study_instance_uid and header.study_instance_uid != offered.study_instance_uid:
+        return "Study Instance UID differs from the request's"
     return None
 
 

@@ -17,16 +17,15 @@ import structlog
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from cds_db import studies
-from cds_db.models import Association as AssociationRow
 from cds_db.session import transaction
 from cds_plugin.config import Settings
 from cds_plugin.errors import Unavailable
 from cds_plugin.presence import Presence
+from cds_plugin.receive.activity import keep_recorded
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
 from cds_plugin.receive.bounds import DIMSE_SECONDS, PDU_BYTES, Bounds
 from cds_plugin.receive.reception import Reception, turns
@@ -139,7 +138,7 @@ class DicomListener:
             return
         try:
             with self._turn, transaction(self._engine) as session:
-                self._keep_recorded(session)
+                keep_recorded(session, self._name, self._ledger.recorded())
                 for entry in ended.values():
                     studies.close_association(session, entry.id)
         except SQLAlchemyError as error:
@@ -147,22 +146,6 @@ class DicomListener:
             return
         for association, entry in ended.items():
             self._clean_up_after(association, entry)
-
-    def _keep_recorded(self, session: Session) -> None:
-        """Write the activity of associations, and write anew the rows of those that were taken for dead."""
-        here = select(AssociationRow.id).where(AssociationRow.listener == self._name)
-        known = set(session.scalars(here))
-        for entry in self._ledger.recorded():
-            if entry.id not in known:
-                studies.open_association(
-                    session,
-                    id=entry.id,
-                    listener=self._name,
-                    calling_ae=entry.calling_ae,
-                    peer=entry.peer,
-                    now=entry.active_at,
-                )
-        studies.touch_associations(session, {each.id: each.active_at for each in self._ledger.recorded()})
 
     def _clean_up_after(self, association: Association, entry: OpenAssociation) -> None:
         messages = association.dimse

@@ -158,6 +158,8 @@ def turns(engine: Engine) -> AbstractContextManager[Any]:
 
 
 def _trusted_header(offered: Offered, inflated_bytes: int) -> Header:
+    if not offered.transfer_syntax_uid:
+        raise Quarantined(Status.CANNOT_UNDERSTAND, "no readable File Meta Information")
     try:
         header = read_received(offered.path, offered.transfer_syntax_uid, inflated_bytes)
     except Unparsable as error:

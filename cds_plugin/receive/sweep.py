@@ -24,7 +24,6 @@ from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
 from cds_plugin.queue import wake
 from cds_plugin.receive.closing import ClosingRule, close_due
-from cds_plugin.receive.listener import PROCESS_NAME as LISTENER
 from cds_plugin.receive.spool import ORPHAN_GRACE_SECONDS, PREFIXES, Spool
 
 log = structlog.get_logger()
@@ -117,9 +116,7 @@ class Sweeper:
         since = datetime.now(UTC) - timedelta(seconds=SILENT_LISTENER_SECONDS)
         with snapshot(self._engine) as session:
             listeners = session.scalars(select(Association.listener).distinct()).all()
-            alive = {
-                f"{each.host}:{each.pid}" for each in processes.alive(session, since) if each.name == LISTENER
-            }
+            alive = {f"{each.host}:{each.pid}" for each in processes.alive(session, since)}
         for listener in set(listeners) - alive:
             log.warning("listener is dead", listener=listener)
             with transaction(self._engine) as session:
