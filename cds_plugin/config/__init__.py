@@ -14,6 +14,7 @@ from cds_plugin.config.settings import (
 )
 from cds_plugin.config.table import AeTitle, Port, Table
 from cds_plugin.config.transport import ClientCertificate, Tls, TlsMode
+from cds_plugin.config.web import Web, WebCaller
 
 __all__ = [
     "ANY_CALLER",
@@ -36,6 +37,8 @@ __all__ = [
     "Table",
     "Tls",
     "TlsMode",
+    "Web",
+    "WebCaller",
     "Worker",
     "is_loopback",
     "load_settings",

@@ -22,6 +22,7 @@ from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Dat
 from cds_plugin.config.routing import ANY_CALLER, Destination, Rule
 from cds_plugin.config.table import Table
 from cds_plugin.config.transport import Tls
+from cds_plugin.config.web import Web, WebCaller
 from cds_plugin.errors import Refused
 
 DEFAULT_FILE = Path("cds-plugin.toml")
@@ -44,6 +45,7 @@ class Settings(BaseSettings):
     broker: Broker = Broker()
     bundles: BundleFolder = BundleFolder()
     worker: Worker = Worker()
+    web: Web = Web()
     destinations: tuple[Destination, ...] = (
         Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242),
     )
@@ -101,6 +103,17 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"tls.authorities: needed to trust destination {each.name!r}, which says tls"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _web_is_whole(self) -> Self:
+        problem = self.web.problem(
+            on_loopback=is_loopback(self.web.host),
+            certificate=self.tls.certificate is not None,
+            authorities=self.tls.authorities is not None,
+        )
+        if problem is not None:
+            raise ValueError(problem)
         return self
 
     def redacted(self) -> dict[str, Any]:
@@ -232,8 +245,10 @@ def _fields_at(names: list[str]) -> dict[str, Any]:
         "broker": Broker,
         "bundles": BundleFolder,
         "worker": Worker,
+        "web": Web,
+        "web.callers": WebCaller,
         "destinations": Destination,
         "rules": Rule,
     }
-    found = tables.get(names[0]) if names else None
+    found = tables.get(".".join(names[:2])) or tables.get(names[0]) if names else None
     return dict((found or Settings).model_fields)

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
-from pynetdicom.dsutils import create_file_meta
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
 from cds_plugin.elements import element_value
 from cds_plugin.receive.answers import Offered
@@ -104,7 +103,7 @@ def _rewrite(path: Path, meta: _Meta) -> None:
     try:
         with path.open("rb") as source, draft.open("xb") as target:
             target.write(PREAMBLE)
-            write_file_meta_info(target, own)
+            target.write(encode_file_meta(own))
             source.seek(meta.length)
             shutil.copyfileobj(source, target)
         draft.replace(path)
