@@ -11,6 +11,8 @@ from pydicom.errors import InvalidDicomError
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import PresentationContext
 
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.wire import quicken
@@ -100,7 +102,8 @@ def send_files(
     """
     _config.STORE_SEND_CHUNKED_DATASET = True
     for batch in _batches(files):
-        with _association(batch, peer, calling_ae) as association:
+        contexts = [build_context(*pair) for pair in dict.fromkeys(each.context for each in batch)]
+        with association_with(peer, calling_ae, contexts) as association:
             for number, outgoing in enumerate(batch, start=1):
                 if not on_answer(_send(association, outgoing, number % MESSAGE_IDS, peer)):
                     return
@@ -121,18 +124,28 @@ def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 
 
 @contextmanager
-def _association(files: Sequence[Outgoing], peer: Peer, calling_ae: str) -> Iterator[Association]:
+def association_with(
+    peer: Peer,
+    calling_ae: str,
+    contexts: Sequence[PresentationContext],
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[evt.EventHandlerType] = (),
+) -> Iterator[Association]:
+    """Yield an association that the peer accepted, and release it; it may have accepted no context.
+
+    Raises Unavailable where the peer cannot be reached or rejects the association.
+    """
     entity = AE(ae_title=calling_ae)
     entity.connection_timeout = CONNECT_SECONDS
     entity.acse_timeout = ACSE_SECONDS
     entity.dimse_timeout = entity.network_timeout = DIMSE_SECONDS
-    contexts = [build_context(*pair) for pair in dict.fromkeys(each.context for each in files)]
     association = entity.associate(
         peer.host,
         peer.port,
-        contexts=contexts,
+        contexts=list(contexts),
         ae_title=peer.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: quicken(event.assoc, PDU_SECONDS))],
+        ext_neg=list(roles),
+        evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: quicken(event.assoc, PDU_SECONDS)), *handlers],
     )
     if not association.is_established and not _only_contexts_refused(association):
         how = "rejected the association" if association.is_rejected else "cannot be reached"
