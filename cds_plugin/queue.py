@@ -16,8 +16,16 @@ HARD_LIMIT_SECONDS = 1800
 """A task that runs longer is killed; its job's lease runs out and it is queued again."""
 CONNECT_SECONDS = 2
 
-TASK_OF = {JobKind.ANALYSIS: "cds.analyse", JobKind.DELIVERY: "cds.deliver"}
-QUEUE_OF = {JobKind.ANALYSIS: "analysis", JobKind.DELIVERY: "delivery"}
+TASK_OF = {
+    JobKind.ANALYSIS: "cds.analyse",
+    JobKind.DELIVERY: "cds.deliver",
+    JobKind.COMMITMENT: "cds.commitment",
+}
+QUEUE_OF = {
+    JobKind.ANALYSIS: "analysis",
+    JobKind.DELIVERY: "delivery",
+    JobKind.COMMITMENT: "commitment",
+}
 
 
 def make_app(settings: Settings) -> Celery:

@@ -54,6 +54,32 @@ class JobKind(StrEnum):
 
     ANALYSIS = "analysis"
     DELIVERY = "delivery"
+    COMMITMENT = "commitment"
+
+
+class CommitmentState(StrEnum):
+    """Where the answer to a storage commitment request stands."""
+
+    PENDING = "pending"
+    REPORTED = "reported"
+    FAILED = "failed"
+
+
+class PullState(StrEnum):
+    """How far a study was pulled from a peer."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+
+
+class PulledState(StrEnum):
+    """What became of one instance that a peer has: `refused` stays so, `failed` is tried again."""
+
+    WANTED = "wanted"
+    HELD = "held"
+    REFUSED = "refused"
+    FAILED = "failed"
 
 
 class IllegalMove(Exception):
