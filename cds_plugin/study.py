@@ -101,6 +101,10 @@ class Lesion:
     mask: Mask
     score: float
     probabilities: tuple[float, ...]
+    prediction_set: tuple[LesionClass, ...] = tuple(LesionClass)
+    """The diagnoses that can't be left out without missing the true one more often than promised."""
+    ood_score: float | None = None
+    """0-1: the share of held-out lesions that were less unlike those learned from; None where not known."""
 
     def __post_init__(self) -> None:
         if self.mask.shape != (self.bbox.height, self.bbox.width):
@@ -154,6 +158,24 @@ class Bundles:
         return iter((self.quality_gate, self.segmentation, self.classification))
 
 
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """From which malignancy on a lesion is flagged, and from which OOD score on it is called unfamiliar."""
+
+    malignancy_threshold: float
+    sensitivity: float | None
+    """What the threshold gave on held-out lesions; None where a site chose the threshold itself."""
+    ood_threshold: float
+
+    def flags(self, lesion: Lesion) -> bool:
+        """Return whether the lesion's malignancy reaches the threshold."""
+        return lesion.malignancy >= self.malignancy_threshold
+
+    def is_unfamiliar(self, lesion: Lesion) -> bool:
+        """Return whether the lesion is unlike those that the algorithm learned from."""
+        return lesion.ood_score is not None and lesion.ood_score >= self.ood_threshold
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
     """What the pipeline says about one picture of (rows, columns) pixels.
@@ -166,6 +188,7 @@ class Analysis:
     quality: Quality
     lesions: tuple[Lesion, ...]
     bundles: Bundles
+    operating_point: OperatingPoint | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property

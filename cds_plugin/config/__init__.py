@@ -1,5 +1,6 @@
 """The settings: one TOML file and the environment, read and checked once at an entry point."""
 
+from cds_plugin.config.findings import Findings
 from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
@@ -28,6 +29,7 @@ __all__ = [
     "ClientCertificate",
     "Database",
     "Destination",
+    "Findings",
     "Limits",
     "Listener",
     "Port",

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from cds_plugin.config.findings import Findings
 from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     bundles: BundleFolder = BundleFolder()
     worker: Worker = Worker()
     web: Web = Web()
+    findings: Findings = Findings()
     destinations: tuple[Destination, ...] = (
         Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242),
     )
@@ -247,6 +249,7 @@ def _fields_at(names: list[str]) -> dict[str, Any]:
         "worker": Worker,
         "web": Web,
         "web.callers": WebCaller,
+        "findings": Findings,
         "destinations": Destination,
         "rules": Rule,
     }

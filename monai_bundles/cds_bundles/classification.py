@@ -1,8 +1,9 @@
-"""The product's lesion classifier: a frame and its lesions' boxes in, seven probabilities a lesion out."""
+"""The product's lesion classifier: a frame and its lesions' boxes in, an opinion on each lesion out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,34 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cds_bundles.calibration import prediction_sets
 from cds_bundles.classes import CLASSES
-from cds_bundles.classifier_network import to_network_input
+from cds_bundles.classifier_network import pooled_features, to_network_input
+from cds_bundles.familiarity import Familiarity
 from cds_bundles.lesion_crops import Box, Rgb, cut_square, square_around
+from cds_bundles.trust import Trust
 from cds_bundles.weights import load_half
+
+Floats = NDArray[np.float32]
 
 BATCH = 8
 """Crops per forward pass: bounds memory when a frame holds many lesions."""
 
 
-class LesionClassifier:
-    """Classifies lesions of HAM10000's seven diagnoses. For research use, not for diagnosis."""
+@dataclass(frozen=True, slots=True)
+class LesionOpinion:
+    """What the classifier says of one lesion. For research use, not for diagnosis."""
+
+    probabilities: tuple[float, ...]
+    """In the order of CLASSES; calibrated on held-out lesions; they sum to 1."""
+    prediction_set: tuple[str, ...]
+    """The diagnoses that can't be left out without missing the true one more often than promised."""
+    ood_score: float
+    """0 to 1: the share of held-out lesions that were less unlike the training lesions than this one."""
+
+
+class LesionLook:
+    """Cuts lesions out of a frame and runs the network over them, in the same way in training and in use."""
 
     def __init__(
         self,
@@ -30,46 +48,74 @@ class LesionClassifier:
         context: float = 1.5,
         turns: bool = True,
         device: str = "cpu",
-        logit_offsets: Sequence[float] = (0.0,) * len(CLASSES),
     ) -> None:
-        """`size`: side of a crop in pixels; `context`: its side over the box's longer side; `turns`: average
-        four orientations; `logit_offsets`: added to the logits in the order of CLASSES.
+        """`size`: side of a crop in pixels; `context`: its side over the box's longer side.
+
+        `turns`: average four orientations.
         """
         self.network = load_half(Path(weights), network).to(device)
         self.network.to(memory_format=torch.channels_last)
         self.size, self.context, self.turns = size, context, turns
-        self.offsets = torch.tensor(tuple(logit_offsets), dtype=torch.float32, device=device)
 
-    def __call__(self, rgb: Rgb, bboxes: Sequence[Box]) -> NDArray[np.float32]:
-        """Probabilities (N, 7) float32 in the order of CLASSES, each row summing to 1.
+    def __call__(self, rgb: Rgb, bboxes: Sequence[Box]) -> tuple[Floats, Floats]:
+        """Logits (N, 7) and features (N, 1280), float32, of the lesions in `bboxes`; not calibrated."""
+        crops = self.crops(rgb, bboxes)
+        return logits_and_features(self.network, crops, self.turns)
+
+    def crops(self, rgb: Rgb, bboxes: Sequence[Box]) -> Rgb:
+        """(N, size, size, 3) uint8: the squares of `rgb` that the network sees."""
+        height, width = rgb.shape[:2]
+        squares = [square_around(bbox, width, height, self.context) for bbox in bboxes]
+        return np.stack([cut_square(rgb, square, self.size) for square in squares])
+
+
+class LesionClassifier:
+    """Classifies lesions of HAM10000's seven diagnoses. For research use, not for diagnosis."""
+
+    def __init__(self, look: LesionLook, trust: str, familiarity: str) -> None:
+        """`trust` and `familiarity`: the files that calibration made for `look`."""
+        self.look = look
+        self.trust = Trust.load(Path(trust))
+        self.familiarity = Familiarity.load(Path(familiarity))
+
+    def __call__(self, rgb: Rgb, bboxes: Sequence[Box]) -> tuple[LesionOpinion, ...]:
+        """An opinion on each lesion.
 
         `rgb` (H, W, 3) uint8 sRGB; `bboxes` (x0, y0, x1, y1) in its pixels, x1 and y1 exclusive.
         """
-        rows = [self._rows(rgb, bboxes[first : first + BATCH]) for first in range(0, len(bboxes), BATCH)]
-        return np.concatenate(rows) if rows else np.zeros((0, len(CLASSES)), np.float32)
+        batches = (bboxes[first : first + BATCH] for first in range(0, len(bboxes), BATCH))
+        return tuple(opinion for batch in batches for opinion in self._opinions(rgb, batch))
 
-    def _rows(self, rgb: Rgb, bboxes: Sequence[Box]) -> NDArray[np.float32]:
-        height, width = rgb.shape[:2]
-        squares = [square_around(bbox, width, height, self.context) for bbox in bboxes]
-        crops = np.stack([cut_square(rgb, square, self.size) for square in squares])
-        return class_probabilities(self.network, crops, self.turns, self.offsets)
+    @property
+    def operating_points(self) -> dict[float, float]:
+        """For each sensitivity on offer the malignancy from which on a lesion is flagged."""
+        return {wanted: point.threshold for wanted, point in self.trust.operating_points.items()}
+
+    def _opinions(self, rgb: Rgb, bboxes: Sequence[Box]) -> list[LesionOpinion]:
+        logits, features = self.look(rgb, bboxes)
+        probabilities = self.trust.scaling.probabilities(logits)
+        members = prediction_sets(probabilities, self.trust.set_thresholds)
+        strange = self.familiarity.ood_scores(features)
+        return [
+            LesionOpinion(
+                tuple(row.tolist()),
+                tuple(name for name, inside in zip(CLASSES, member, strict=True) if inside),
+                float(unlike),
+            )
+            for row, member, unlike in zip(probabilities, members, strange, strict=True)
+        ]
 
 
 @torch.inference_mode()
-def class_probabilities(
-    network: nn.Module,
-    crops: NDArray[np.uint8],
-    turns: bool,
-    offsets: torch.Tensor | None = None,
-) -> NDArray[np.float32]:
-    """Softmax rows (N, 7) float32 of `crops` (N, S, S, 3) uint8 sRGB; with `turns`, of four views' mean.
+def logits_and_features(network: nn.Module, crops: Rgb, turns: bool) -> tuple[Floats, Floats]:
+    """(N, 7) logits and (N, D) pooled features of `crops` (N, S, S, 3) uint8 sRGB.
 
-    `offsets` (7) are added to the logits, on the network's device.
+    With `turns`, each is the mean over four orientations.
     """
     device = next(network.parameters()).device
     batch = to_network_input(crops).to(device)
     mirrored = batch.flip(3)
     views = (batch, mirrored, batch.rot90(1, (2, 3)), mirrored.rot90(1, (2, 3))) if turns else (batch,)
-    logits = torch.stack([network(view) for view in views]).mean(dim=0)
-    probabilities = torch.softmax(logits if offsets is None else logits + offsets, dim=1)
-    return np.asarray(probabilities.cpu().numpy(), np.float32)
+    features = torch.stack([pooled_features(network, view) for view in views]).mean(dim=0)
+    logits = network.get_submodule("classifier")(features)
+    return logits.cpu().numpy(), features.cpu().numpy()

@@ -64,7 +64,9 @@ class ClassifierEvaluation:
     def _row(self, lesion: Lesion) -> Probabilities:
         rgb = read_rgb(lesion.picture.path)
         box = self._box(rgb, lesion)
-        return self.predictor(rgb, [box])[0] if box else np.zeros(len(CLASSES), np.float32)
+        if box is None:
+            return np.zeros(len(CLASSES), np.float32)
+        return np.array(self.predictor(rgb, [box])[0].probabilities, np.float32)
 
     def _box(self, rgb: Rgb, lesion: Lesion) -> Box | None:
         if self.segmenter is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import timm
@@ -47,16 +48,25 @@ def lesion_network(start: Start = "none", drop_rate: float = 0.0, drop_path_rate
 
 def _load_packaged_start(network: nn.Module) -> None:
     """Copies every tensor of the packaged weights but the 1000-class head into `network`."""
+    target = network.state_dict()
+    network.load_state_dict(target | packaged_weights({k: target[k] for k in _backbone_names(target)}))
+
+
+def packaged_weights(target: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The packaged ImageNet tensors under the names of `target`: timm's, of the whole body or its first part.
+
+    The package's tensors have other names but stand in the same order; shapes confirm it.
+    """
     models = files(PRETRAINED_PACKAGE) / "models"
     weights = next(entry for entry in models.iterdir() if entry.name.endswith(".pth"))
     with weights.open("rb") as stream:
         start = torch.load(stream, map_location="cpu", weights_only=True)
-    target = network.state_dict()
-    renamed = dict(zip(_backbone_names(target), _backbone_names(start), strict=True))
-    network.load_state_dict({name: start.get(renamed.get(name, ""), value) for name, value in target.items()})
+    every = _backbone_names(timm.create_model(ARCHITECTURE).state_dict())
+    renamed = dict(zip(every, _backbone_names(start), strict=True))
+    return {name: start[renamed[name]] for name in target}
 
 
-def _backbone_names(state: dict[str, torch.Tensor]) -> list[str]:
+def _backbone_names(state: Mapping[str, torch.Tensor]) -> list[str]:
     return [name for name in state if not name.startswith(("classifier", "_fc"))]
 
 
@@ -73,3 +83,10 @@ def to_network_input(crops: NDArray[np.uint8]) -> torch.Tensor:
     """Crops (N, S, S, 3) uint8 sRGB as (N, 3, S, S) float32 in -1..1, channels last in memory."""
     tensor = torch.from_numpy(crops).permute(0, 3, 1, 2).to(torch.float32)
     return tensor.div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
+
+
+def pooled_features(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    """What the last layer of `lesion_network` sees, (N, 1280), of a `batch` that `to_network_input` made."""
+    model: Any = network
+    pooled: torch.Tensor = model.forward_head(model.forward_features(batch), pre_logits=True)
+    return pooled

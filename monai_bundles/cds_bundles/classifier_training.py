@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -14,12 +13,11 @@ import numpy as np
 import torch
 from monai.utils.misc import set_determinism
 from numpy.typing import NDArray
-from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from tqdm import tqdm
 
 from cds_bundles.classes import CLASSES
-from cds_bundles.classification import class_probabilities
+from cds_bundles.classification import logits_and_features
 from cds_bundles.classifier_data import (
     Lesion,
     draw_probabilities,
@@ -30,7 +28,8 @@ from cds_bundles.classifier_data import (
 from cds_bundles.classifier_network import Start, freeze_first_stages, lesion_network, to_network_input
 from cds_bundles.lesion_augmentation import training_crop
 from cds_bundles.lesion_crops import cut_square, square_around
-from cds_bundles.weights import save_half
+from cds_bundles.training_state import TrainingState, cosine_rate
+from cds_bundles.weights import load_half, save_half
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,7 @@ class Schedule:
     def rate_at(self, step: int) -> float:
         """Learning rate: linear warm-up, then half a cosine down to a hundredth."""
         rising = max(1, round(self.steps * self.warm_up))
-        if step < rising:
-            return self.learning_rate * (step + 1) / rising
-        done = (step - rising) / max(1, self.steps - rising)
-        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        return cosine_rate(self.learning_rate, step, self.steps, rising)
 
 
 def schedule(stages: Sequence[Sequence[int]], **changes: float) -> Schedule:
@@ -93,22 +89,27 @@ class ClassifierTraining:
         checkpoint_seconds: float = 150.0,
         check_every: int = 250,
         context: float = 1.5,
+        go_on_from: str = "",
     ) -> None:
-        """`work_directory` holds the run's state, `weights` the exported file, `context` that of use."""
+        """`work_directory` holds the run's state, `weights` the exported file, `context` that of use.
+
+        `go_on_from`: shipped weights to train further instead of those that `start` names.
+        """
         torch.set_num_threads(threads)
         set_determinism(seed)
         self.plan, self.seed, self.weights, self.context = plan, seed, Path(weights), context
         self.start, self.check_every, self.checkpoint_seconds = start, check_every, checkpoint_seconds
         self.work = Path(work_directory)
         self.work.mkdir(parents=True, exist_ok=True)
-        self.network = lesion_network(start, drop_rate=0.2, drop_path_rate=0.1)
-        self.network.to(memory_format=torch.channels_last)
-        self.frozen = freeze_first_stages(self.network)
-        self.ema = ModelEmaV3(self.network, decay=plan.ema_decay, use_warmup=True)
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        network = lesion_network(start, drop_rate=0.2, drop_path_rate=0.1)
+        if go_on_from:
+            load_half(Path(go_on_from), network)
+        network.to(memory_format=torch.channels_last)
+        self.frozen = freeze_first_stages(network)
+        trained = [p for p in network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self.state = TrainingState.of(network, optimizer)
         self.loss = nn.CrossEntropyLoss(label_smoothing=plan.label_smoothing)
-        self.step = 0
         self.training, held_out = training_and_held_out(Path(data_root))
         self.draws = draw_probabilities(self.training, plan.balance_power, plan.task1_weight)
         self.checked = every_class(held_out, per_class=30, seed=seed)
@@ -120,46 +121,47 @@ class ClassifierTraining:
 
     def run(self) -> None:
         """Trains from the last checkpoint, or from the start, to the end; then exports."""
-        self._resume()
+        self.state.resume(self.checkpoint)
         saved_at = time.monotonic()
-        with tqdm(total=self.plan.steps, initial=self.step, file=sys.stderr, mininterval=10) as progress:
-            while self.step < self.plan.steps:
-                size = self.plan.size_at(self.step)
+        with tqdm(
+            total=self.plan.steps, initial=self.state.step, file=sys.stderr, mininterval=10
+        ) as progress:
+            while self.state.step < self.plan.steps:
+                size = self.plan.size_at(self.state.step)
                 progress.set_postfix(loss=f"{self._train_step():.3f}", px=size, refresh=False)
-                self.step += 1
                 progress.update()
-                if self.step % self.check_every == 0:
+                if self.state.step % self.check_every == 0:
                     self._check()
                 if time.monotonic() - saved_at > self.checkpoint_seconds:
-                    self._save()
+                    self.state.save(self.checkpoint)
                     saved_at = time.monotonic()
-        self._save()
+        self.state.save(self.checkpoint)
         self.export()
 
     def export(self) -> None:
         """Writes the averaged weights, in half precision, to where the bundle ships them."""
-        facts = {"architecture": "tf_efficientnet_lite0", "start": self.start, "steps": str(self.step)}
-        save_half(self.weights, self.ema.module.state_dict(), facts)
+        facts = {"architecture": "tf_efficientnet_lite0", "start": self.start, "steps": str(self.state.step)}
+        save_half(self.weights, self.state.average.state_dict(), facts)
 
     def _train_step(self) -> float:
-        self.network.train()
+        self.state.network.train()
         for module in self.frozen:
             module.eval()
-        rng = np.random.default_rng((self.seed, self.step))
-        torch.manual_seed(self.seed + self.step)
+        rng = np.random.default_rng((self.seed, self.state.step))
+        torch.manual_seed(self.seed + self.state.step)
         crops, labels = self._batch(rng)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.rate_at(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.network(crops), labels)
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = self.plan.rate_at(self.state.step)
+        self.state.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.state.network(crops), labels)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
-        self.ema.update(self.network, step=self.step)
+        nn.utils.clip_grad_norm_(self.state.network.parameters(), 5.0)
+        self.state.optimizer.step()
+        self.state.end_step(self.plan.ema_decay)
         return float(loss.detach())
 
     def _batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        size = self.plan.size_at(self.step)
+        size = self.plan.size_at(self.state.step)
         drawn = [self.training[i] for i in rng.choice(len(self.training), self.plan.batch, p=self.draws)]
         crops = [training_crop(read_rgb(item.picture.path), item.bbox, size, rng) for item in drawn]
         labels = torch.tensor([item.label for item in drawn])
@@ -167,40 +169,19 @@ class ClassifierTraining:
 
     def _check(self) -> None:
         """Balanced accuracy on a small held-out sample, one view each, appended to checks.jsonl."""
-        size = self.plan.size_at(self.step)
-        rows = [self._probabilities(lesion, size) for lesion in self.checked]
+        size = self.plan.size_at(self.state.step)
+        rows = [self._logits(lesion, size) for lesion in self.checked]
         labels = np.array([lesion.label for lesion in self.checked])
         hits = np.argmax(np.stack(rows), axis=1) == labels
         recalls = [float(hits[labels == column].mean()) for column in range(len(CLASSES))]
-        note = {"step": self.step, "size": size, "balanced_accuracy": round(float(np.mean(recalls)), 4)}
+        note = {"step": self.state.step, "size": size, "balanced_accuracy": round(float(np.mean(recalls)), 4)}
         with (self.work / "checks.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(note | {"recalls": [round(r, 2) for r in recalls]}) + "\n")
 
-    def _probabilities(self, lesion: Lesion, size: int) -> NDArray[np.float32]:
+    def _logits(self, lesion: Lesion, size: int) -> NDArray[np.float32]:
         rgb = read_rgb(lesion.picture.path)
         square = square_around(lesion.bbox, rgb.shape[1], rgb.shape[0], self.context)
         crops = cut_square(rgb, square, size)[None]
-        row: NDArray[np.float32] = class_probabilities(self.ema.module.eval(), crops, turns=False)[0]
+        logits, _ = logits_and_features(self.state.average, crops, turns=False)
+        row: NDArray[np.float32] = logits[0]
         return row
-
-    def _save(self) -> None:
-        scratch = self.checkpoint.with_suffix(".new")
-        torch.save(self._state(), scratch)
-        scratch.replace(self.checkpoint)
-
-    def _state(self) -> dict[str, object]:
-        return {
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "ema": self.ema.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def _resume(self) -> None:
-        if not self.checkpoint.is_file():
-            return
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.ema.module.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 HAM10000 = "ham10000"
 TASK1 = "isic2018_task1"
+SMARTPHONE = "pad_ufes"
 HELD_OUT_FOLD = 0
 FOLDS = 5
 
@@ -40,7 +41,7 @@ class Picture:
 
     @property
     def held_out(self) -> bool:
-        """True for fold 0 of HAM10000 and of Task 1."""
+        """True for fold 0 of HAM10000, of Task 1 and of the smartphone photographs."""
         return self.fold == HELD_OUT_FOLD
 
 
@@ -66,7 +67,7 @@ def _picture(row: dict[str, str], root: Path) -> Picture:
         dx=row["dx"],
         mask_path=root / row["mask_path"] if row["mask_path"] else None,
         official_split=row["official_split"],
-        fold=int(row["fold"]) if row["fold"] else _task1_fold(row),
+        fold=int(row["fold"]) if row["fold"] else _dealt_fold(row),
         width=int(row["width"]),
         height=int(row["height"]),
         mask_frac=float(row["mask_frac"]) if row["mask_frac"] else None,
@@ -74,11 +75,16 @@ def _picture(row: dict[str, str], root: Path) -> Picture:
     )
 
 
-def _task1_fold(row: dict[str, str]) -> int | None:
-    """Task 1 comes without folds: a digest of the name deals its pictures out to FOLDS of them."""
-    if Path(row["path"]).parts[0] != TASK1:
+def _dealt_fold(row: dict[str, str]) -> int | None:
+    """The fold of what comes without one: a digest of the picture's or the patient's name deals it out."""
+    source = Path(row["path"]).parts[0]
+    if source == TASK1:
+        name = row["isic_id"]
+    elif source == SMARTPHONE:
+        name = "_".join(row["isic_id"].split("_")[:2])
+    else:
         return None
-    return hashlib.sha256(row["isic_id"].encode()).digest()[0] % FOLDS
+    return hashlib.sha256(name.encode()).digest()[0] % FOLDS
 
 
 def from_source(pictures: Iterable[Picture], source: str) -> tuple[Picture, ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cds_bundles.autoencoder import reconstruction_psnr_db
 from cds_bundles.quality_limits import Verdict, judge, read_limits, strangeness
 from cds_bundles.quality_measures import measure
+from cds_bundles.quality_scene import kinds
 from cds_bundles.weights import load_half
 
 
@@ -26,18 +27,27 @@ class QualityAssessment:
     psnr_db: float | None
     """PSNR in dB of the autoencoder's reconstruction, on RGB in [0, 1]."""
     measures: Mapping[str, float]
-    """Every measure by name, `psnr_db` and `strangeness` among them."""
+    """Every measure by name; `psnr_db`, `strangeness` and the probability of each of KINDS among them."""
 
 
 class QualityGate:
     """Judges pictures by the limits that it is given; built by inference.json."""
 
     def __init__(
-        self, network: torch.nn.Module, weights: str, limits: Iterable[Mapping[str, Any]], device: str = "cpu"
+        self,
+        network: torch.nn.Module,
+        weights: str,
+        scene_network: torch.nn.Module,
+        scene_weights: str,
+        limits: Iterable[Mapping[str, Any]],
+        device: str = "cpu",
     ) -> None:
+        """`network` reconstructs pictures, `scene_network` tells their kinds apart; both untrained."""
         self.limits = read_limits(limits)
         self._device = torch.device(device)
         self._network = load_half(Path(weights), network).to(self._device)
+        scene = load_half(Path(scene_weights), scene_network).to(self._device)
+        self._scene = scene.to(memory_format=torch.channels_last)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> QualityAssessment:
         """The assessment of `rgb`, uint8 (H, W, 3) sRGB of any size from 1x1 up."""
@@ -50,4 +60,5 @@ class QualityGate:
         measures = measure(rgb)
         measures["psnr_db"] = reconstruction_psnr_db(self._network, rgb, self._device)
         measures["strangeness"] = strangeness(measures)
+        measures |= kinds(self._scene, rgb, self._device)
         return measures

@@ -220,10 +220,17 @@ def drawn_scene(rng: Random, height: int, width: int) -> Scene:
     return through_dermatoscope(rng, compose(rng, skin, int(rng.integers(1, 7)), None))
 
 
+def empty_scene_of_skin(
+    rng: Random, source: Sources, height: int, width: int, strength: float = 2.0
+) -> Scene:
+    """Skin without a lesion, through a dermatoscope; `strength` as in `through_dermatoscope`."""
+    return through_dermatoscope(rng, Scene(_ground(rng, source, height, width), ()), strength)
+
+
 def empty_scene(rng: Random, source: Sources, height: int, width: int) -> Scene:
     """Nothing to be found: skin alone, or a photograph of something else."""
     if rng.random() < 0.75:
-        return through_dermatoscope(rng, Scene(_ground(rng, source, height, width), ()), strength=2.0)
+        return empty_scene_of_skin(rng, source, height, width)
     rgb = read_rgb(source.nonskin[int(rng.integers(len(source.nonskin)))])
     rgb = cover_with_skin(rng, rgb, height, width)
     return Scene(through_camera(rng, change_light(rng, rgb)), ())

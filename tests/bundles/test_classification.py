@@ -37,6 +37,13 @@ def classifier() -> LesionClassifier:
     return predictor
 
 
+def rows_of(
+    classifier: LesionClassifier, rgb: np.ndarray, boxes: list[tuple[int, int, int, int]]
+) -> np.ndarray:
+    """(N, 7) probabilities."""
+    return np.array([each.probabilities for each in classifier(rgb, boxes)])
+
+
 def noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -142,26 +149,32 @@ def test_the_shipped_weights_are_small() -> None:
 def test_rows_are_probabilities_and_repeat(classifier: LesionClassifier) -> None:
     rgb = noise(300, 400)
     boxes = [(10, 20, 200, 240), (0, 0, 400, 300), (399, 299, 400, 300)]
-    rows = classifier(rgb, boxes)
-    assert rows.shape == (3, 7) and rows.dtype == np.float32
+    rows = rows_of(classifier, rgb, boxes)
+    assert rows.shape == (3, 7)
     assert np.allclose(rows.sum(axis=1), 1, atol=1e-5)
-    assert np.array_equal(rows, classifier(rgb, boxes))
-    assert np.allclose(rows[1:2], classifier(rgb, boxes[1:2]), atol=1e-4)
+    assert np.array_equal(rows, rows_of(classifier, rgb, boxes))
+    assert np.allclose(rows[1:2], rows_of(classifier, rgb, boxes[1:2]), atol=1e-4)
+
+
+def test_an_opinion_has_its_likeliest_class_in_its_set(classifier: LesionClassifier) -> None:
+    for opinion in classifier(noise(300, 400), [(10, 20, 200, 240), (0, 0, 400, 300)]):
+        assert CLASSES[int(np.argmax(opinion.probabilities))] in opinion.prediction_set
+        assert 0 <= opinion.ood_score <= 1
 
 
 def test_no_boxes_no_rows(classifier: LesionClassifier) -> None:
-    assert classifier(noise(10, 10), []).shape == (0, 7)
+    assert classifier(noise(10, 10), []) == ()
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1000), (1000, 1), (1, 1)])
 def test_one_pixel_wide_pictures_get_an_answer(classifier: LesionClassifier, height: int, width: int) -> None:
-    assert np.isfinite(classifier(noise(height, width), [(0, 0, width, height)])).all()
+    assert np.isfinite(rows_of(classifier, noise(height, width), [(0, 0, width, height)])).all()
 
 
 def test_turning_the_picture_hardly_changes_the_answer(classifier: LesionClassifier) -> None:
     rgb = cv2.GaussianBlur(noise(256, 256), (0, 0), 8)
-    rows = classifier(rgb, [(40, 40, 216, 216)])
-    mirrored = classifier(np.ascontiguousarray(rgb[:, ::-1]), [(40, 40, 216, 216)])
+    rows = rows_of(classifier, rgb, [(40, 40, 216, 216)])
+    mirrored = rows_of(classifier, np.ascontiguousarray(rgb[:, ::-1]), [(40, 40, 216, 216)])
     assert np.abs(rows - mirrored).max() < 0.02
 
 
@@ -176,7 +189,7 @@ def test_whole_frames_and_centre_crops_of_one_lesion_agree(
         crop_mask = cv2.imread(str(derm_test_data / "ham10000" / "masks" / f"{path.stem}.png"), 0)
         boxes = mask_box(mask), mask_box(crop_mask)
         assert boxes[0] and boxes[1]
-        rows = classifier(frame, [boxes[0]]), classifier(read(crop_path), [boxes[1]])
+        rows = rows_of(classifier, frame, [boxes[0]]), rows_of(classifier, read(crop_path), [boxes[1]])
         agreed.append(rows[0].argmax() == rows[1].argmax())
     assert np.mean(agreed) >= 0.75
 
@@ -189,7 +202,7 @@ def test_held_out_lesions_are_told_apart(classifier: LesionClassifier, derm_test
             box = mask_box(cv2.imread(str(picture.mask_path), cv2.IMREAD_GRAYSCALE))
             assert box
             labels.append(column)
-            predicted.append(int(classifier(read(picture.path), [box]).argmax()))
+            predicted.append(int(rows_of(classifier, read(picture.path), [box]).argmax()))
     assert balanced_accuracy(np.array(labels), np.array(predicted), len(CLASSES)) > 0.55
 
 

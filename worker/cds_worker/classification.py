@@ -2,32 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cds_plugin.study import Lesion, Rgb
+from cds_plugin.config import Findings
+from cds_plugin.errors import Refused
+from cds_plugin.study import Lesion, LesionClass, OperatingPoint, Rgb
 from cds_worker.segmentation import FoundLesion
+
+
+class Opinion(Protocol):
+    """What the classification bundle's predictor answers for one lesion."""
+
+    @property
+    def probabilities(self) -> Sequence[float]:
+        """Return seven probabilities in the order of LesionClass, summing to 1."""
+
+    @property
+    def prediction_set(self) -> Sequence[str]:
+        """Return the keys of the diagnoses that can't be left out."""
+
+    @property
+    def ood_score(self) -> float:
+        """Return 0-1: how unlike the lesions that were learned from."""
 
 
 class ClassificationPredictor(Protocol):
     """The `predictor` of dermoscopy_lesion_classification."""
 
-    def __call__(self, rgb: Rgb, bboxes: Sequence[tuple[int, int, int, int]]) -> NDArray[np.float32]:
-        """Return (N, 7) probabilities in the order of LesionClass; each row sums to 1."""
+    @property
+    def operating_points(self) -> Mapping[float, float]:
+        """Return for each sensitivity on offer the malignancy from which on a lesion is flagged."""
+
+    def __call__(self, rgb: Rgb, bboxes: Sequence[tuple[int, int, int, int]]) -> Sequence[Opinion]:
+        """Return an opinion on each lesion."""
 
 
 def classify(
     predictor: ClassificationPredictor, rgb: Rgb, found: Sequence[FoundLesion]
 ) -> tuple[Lesion, ...]:
-    """Return the lesions numbered 1..N in the order given, each with its seven probabilities."""
+    """Return the lesions numbered 1..N in the order given, each with the opinion on it."""
     if not found:
         return ()
     boxes = [(each.bbox.x0, each.bbox.y0, each.bbox.x1, each.bbox.y1) for each in found]
-    rows = np.asarray(predictor(rgb, boxes), dtype=np.float64)
+    opinions = predictor(rgb, boxes)
     return tuple(
-        Lesion(number, each.bbox, each.mask, each.score, tuple(row.tolist()))
-        for number, (each, row) in enumerate(zip(found, rows, strict=True), start=1)
+        _lesion(number, each, opinion)
+        for number, (each, opinion) in enumerate(zip(found, opinions, strict=True), start=1)
     )
+
+
+def _lesion(number: int, found: FoundLesion, opinion: Opinion) -> Lesion:
+    return Lesion(
+        number,
+        found.bbox,
+        found.mask,
+        found.score,
+        tuple(float(value) for value in opinion.probabilities),
+        tuple(LesionClass(name) for name in opinion.prediction_set),
+        float(opinion.ood_score),
+    )
+
+
+def operating_point(predictor: ClassificationPredictor, findings: Findings) -> OperatingPoint:
+    """Return the operating point that the settings ask for.
+
+    Raises Refused, naming what the bundle offers, for a sensitivity that it has no threshold for.
+    """
+    if findings.malignancy_threshold is not None:
+        return OperatingPoint(findings.malignancy_threshold, None, findings.ood_threshold)
+    offered = dict(predictor.operating_points)
+    if findings.sensitivity not in offered:
+        raise Refused(
+            "bad_setting",
+            f"findings.sensitivity: the classification bundle has no threshold for {findings.sensitivity}",
+            f"Choose one of {', '.join(map(str, sorted(offered)))}, or set findings.malignancy_threshold.",
+        )
+    threshold = offered[findings.sensitivity]
+    return OperatingPoint(threshold, findings.sensitivity, findings.ood_threshold)

@@ -11,7 +11,7 @@ from cds_plugin.decoder import Decoder
 from cds_plugin.errors import Refused
 from cds_plugin.photograph import read_header
 from cds_plugin.results.build import BuiltResult
-from cds_plugin.study import Analysis, BundleIdentity, Lesion, LesionClass
+from cds_plugin.study import Analysis, BundleIdentity, Lesion, LesionClass, OperatingPoint
 from cds_worker.keeping import KeptFile
 from cds_worker.pipeline import Pipeline
 
@@ -79,7 +79,8 @@ def findings_json(analysis: Analysis, spacing_mm: tuple[float, float] | None) ->
             "reasons": list(quality.reasons),
             "psnr_db": quality.psnr_db,
         },
-        "lesions": [_lesion_json(each, spacing_mm) for each in analysis.lesions],
+        "lesions": [_lesion_json(each, spacing_mm, analysis.operating_point) for each in analysis.lesions],
+        "operating_point": _operating_point_json(analysis.operating_point),
         "bundles": {each.name: _identity_json(each) for each in analysis.bundles},
     }
 
@@ -88,7 +89,18 @@ def _identity_json(identity: BundleIdentity) -> dict[str, str]:
     return {"version": identity.version, "sha256": identity.sha256}
 
 
-def _lesion_json(lesion: Lesion, spacing_mm: tuple[float, float] | None) -> dict[str, Any]:
+def _operating_point_json(point: OperatingPoint | None) -> dict[str, float | None] | None:
+    if point is None:
+        return None
+    return {
+        "malignancy_threshold": round(point.malignancy_threshold, DECIMALS),
+        "sensitivity": point.sensitivity,
+    }
+
+
+def _lesion_json(
+    lesion: Lesion, spacing_mm: tuple[float, float] | None, point: OperatingPoint | None
+) -> dict[str, Any]:
     by_class = zip(LesionClass, lesion.probabilities, strict=True)
     return {
         "number": lesion.number,
@@ -99,4 +111,8 @@ def _lesion_json(lesion: Lesion, spacing_mm: tuple[float, float] | None) -> dict
         "finding": lesion.finding.value,
         "probabilities": {each.value: round(value, DECIMALS) for each, value in by_class},
         "malignancy": round(lesion.malignancy, DECIMALS),
+        "flagged": None if point is None else point.flags(lesion),
+        "prediction_set": [each.value for each in lesion.prediction_set],
+        "ood_score": None if lesion.ood_score is None else round(lesion.ood_score, DECIMALS),
+        "unfamiliar": None if point is None else point.is_unfamiliar(lesion),
     }

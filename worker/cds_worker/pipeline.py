@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from pydicom import Dataset
 
@@ -16,9 +16,9 @@ from cds_plugin.elements import element_value
 from cds_plugin.errors import CdsError
 from cds_plugin.photograph import Photograph
 from cds_plugin.results.build import BuiltResult, build_results
-from cds_plugin.study import Analysis, Bundles, Lesion, Quality, Rgb, Verdict
+from cds_plugin.study import Analysis, Bundles, Lesion, OperatingPoint, Quality, Rgb, Verdict
 from cds_worker.bundle import check_bundles, load_predictor
-from cds_worker.classification import ClassificationPredictor, classify
+from cds_worker.classification import ClassificationPredictor, classify, operating_point
 from cds_worker.quality import QualityPredictor, assess, not_decoded
 from cds_worker.segmentation import SegmentationPredictor, find_lesions
 from cds_worker.stack import Stack, devices, import_stack
@@ -33,6 +33,7 @@ class Pipeline:
     quality_gate: QualityPredictor
     segmenter: SegmentationPredictor
     classifier: ClassificationPredictor
+    operating_point: OperatingPoint
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -52,11 +53,12 @@ class Pipeline:
         Raises Refused for a bundle that is missing, altered or can't be built.
         """
         checked = check_bundles(settings.bundles.directory)
-        parts: tuple[Any, ...] = tuple(
+        gate, segmenter, classifier = (
             load_predictor(each, stack, device)
             for each in (checked.quality_gate, checked.segmentation, checked.classification)
         )
-        return cls(checked.identities, device, *parts)
+        point = operating_point(classifier, settings.findings)
+        return cls(checked.identities, device, gate, segmenter, classifier, point)
 
     def analyse(self, photograph: Photograph) -> Analysis:
         """Return the quality verdict and, unless it is non-diagnostic, every lesion found and named."""
@@ -70,7 +72,7 @@ class Pipeline:
             with _stage(seconds, "classification"):
                 lesions = classify(self.classifier, photograph.rgb, found)
         rows, columns = photograph.rgb.shape[:2]
-        return Analysis(rows, columns, quality, lesions, self.bundles, seconds)
+        return Analysis(rows, columns, quality, lesions, self.bundles, self.operating_point, seconds)
 
     def not_analysed(self, header: Dataset, refusal: CdsError) -> Analysis:
         """Return the analysis of a picture whose pixels could not be had: non-diagnostic, for that reason."""

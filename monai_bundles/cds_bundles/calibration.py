@@ -1,0 +1,137 @@
+"""From a classifier's logits to what may be said: calibrated probabilities, prediction sets, thresholds.
+
+Everything is fitted on lesions that no network was trained on, and applied with numpy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cds_bundles.classes import MALIGNANT_COLUMNS
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+COVERAGE = 0.90
+"""Share of the lesions of each class whose prediction set holds the true class."""
+SENSITIVITIES = (0.80, 0.85, 0.90, 0.95, 0.98)
+"""Operating points that are offered: share of malignant or premalignant lesions to be flagged."""
+PULL = 0.01
+"""Weight of the penalty that keeps scales near their mean and offsets near zero: rare classes are few."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorScaling:
+    """Guo et al., ICML 2017: each logit is multiplied and shifted before the softmax."""
+
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+
+    def probabilities(self, logits: NDArray[np.floating]) -> Floats:
+        """Rows (N, C) that sum to 1, from `logits` (N, C)."""
+        shifted = np.asarray(logits, np.float64) * np.array(self.scales) + np.array(self.offsets)
+        powers = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
+
+
+def fit_scaling(logits: NDArray[np.floating], labels: Places, weights: Floats | None = None) -> VectorScaling:
+    """The scaling of least cross-entropy on `logits` (N, C) and `labels` (N,), each case weighing `weights`.
+
+    One common temperature is learned freely; what a class has of its own is pulled towards none.
+    """
+    values = torch.tensor(np.asarray(logits), dtype=torch.float64)
+    truth = torch.tensor(np.asarray(labels, np.int64))
+    weight = torch.ones(len(truth), dtype=torch.float64) if weights is None else torch.tensor(weights)
+    temperature = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    own = torch.zeros(values.shape[1], dtype=torch.float64, requires_grad=True)
+    offsets = torch.zeros(values.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([temperature, own, offsets], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        scaled = values * (temperature + own).exp() + offsets
+        entropy = nn.functional.cross_entropy(scaled, truth, reduction="none")
+        cost = (entropy * weight).sum() / weight.sum() + PULL * (own.square().sum() + offsets.square().sum())
+        cost.backward()  # type: ignore[no-untyped-call]
+        return cost
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    scales = (temperature + own).exp().detach()
+    return VectorScaling(tuple(scales.tolist()), tuple(offsets.detach().tolist()))
+
+
+def set_thresholds(probabilities: Floats, labels: Places, coverage: float = COVERAGE) -> tuple[float, ...]:
+    """For each class the probability from which on it belongs to a prediction set.
+
+    Label-conditional split conformal prediction (Vovk, ACML 2012) with the score 1 - p: among new lesions of
+    a class, exchangeable with those here, at least `coverage` have it in their set. A class with too few
+    cases to promise that gets 0: it is always in the set.
+    """
+    return tuple(
+        _conformal_quantile(probabilities[labels == column, column], coverage)
+        for column in range(probabilities.shape[1])
+    )
+
+
+def _conformal_quantile(of_truth: Floats, coverage: float) -> float:
+    """The k-th smallest probability of the true class that leaves at most 1 - `coverage` below it."""
+    allowed = int(np.floor((len(of_truth) + 1) * (1 - coverage)))
+    return float(np.sort(of_truth)[allowed - 1]) if allowed >= 1 else 0.0
+
+
+def prediction_sets(probabilities: Floats, thresholds: Sequence[float]) -> NDArray[np.bool_]:
+    """(N, C), true for the classes in each row's set; the most probable class is always in it."""
+    member = probabilities >= np.asarray(thresholds)
+    member[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
+    return np.asarray(member, np.bool_)
+
+
+def malignancy(probabilities: Floats) -> Floats:
+    """(N,): p(akiec) + p(bcc) + p(mel), malignant or premalignant."""
+    return np.asarray(probabilities[:, MALIGNANT_COLUMNS].sum(axis=1), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """A malignancy from which on a lesion is flagged, and what that gave on held-out lesions."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
+def operating_points(
+    scores: Floats, malignant: NDArray[np.bool_], wanted: Sequence[float] = SENSITIVITIES
+) -> tuple[OperatingPoint, ...]:
+    """For each wanted sensitivity the highest threshold that reaches it on `scores` (N,)."""
+    ill = np.sort(scores[malignant])
+    points = []
+    for sensitivity in wanted:
+        missed = int(np.floor((1 - sensitivity) * len(ill) + 1e-9))
+        threshold = float(ill[missed])
+        flagged = scores >= threshold
+        points.append(
+            OperatingPoint(threshold, float(flagged[malignant].mean()), float((~flagged[~malignant]).mean()))
+        )
+    return tuple(points)
+
+
+def expected_calibration_error(
+    probabilities: Floats, labels: Places, bins: int = 15, weights: Floats | None = None
+) -> float:
+    """Guo et al., ICML 2017: mean gap between confidence and accuracy, over bins of equal width."""
+    weight = np.ones(len(labels)) if weights is None else weights
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(float((weight[place == bin_] * (right[place == bin_] - confidence[place == bin_])).sum()))
+        for bin_ in range(bins)
+    ]
+    return float(sum(gaps) / weight.sum())
