@@ -98,19 +98,29 @@ def record_results(
 
 
 def finish_analysis(
-    session: Session, revision_id: int, destinations: Sequence[str], *, now: datetime, actor: str
+    session: Session,
+    revision_id: int,
+    destinations: Sequence[str],
+    *,
+    now: datetime,
+    actor: str,
+    kinds: Mapping[str, Sequence[str]] | None = None,
 ) -> list[int]:
     """End an analysis; return the ids of the delivery jobs, one per destination (none: complete at once).
 
-    Raises IllegalMove where the revision is not being analysed or a picture of it has no report yet.
+    `kinds` names the kinds of result that a destination gets; one that it does not name gets all. Raises
+    IllegalMove where the revision is not being analysed or a picture of it has no report yet.
     """
     revision = locked_revision(session, revision_id)
     results = results_of(session, revision_id)
     _check_reports(session, revision, results)
     move(revision, Stage.DELIVERING if destinations else Stage.COMPLETE)
-    detail: dict[str, Json] = {"results": len(results), "destinations": list(destinations)}
+    wanted = {name: " ".join(each) for name, each in (kinds or {}).items()}
+    detail: dict[str, Json] = {"results": len(results), "destinations": list(destinations), "kinds": wanted}
     _append(session, revision, Event.ANALYSIS_FINISHED, now=now, actor=actor, detail=detail)
-    return [_delivery_job(session, revision, each, now) for each in dict.fromkeys(destinations)]
+    return [
+        _delivery_job(session, revision, each, wanted.get(each), now) for each in dict.fromkeys(destinations)
+    ]
 
 
 def fail_analysis(session: Session, revision_id: int, *, reason: str, now: datetime, actor: str) -> None:
@@ -145,13 +155,19 @@ def _check_reports(session: Session, revision: Revision, results: Sequence[Resul
         raise IllegalMove(f"{len(missing)} pictures of revision {revision.id} have no report")
 
 
-def _delivery_job(session: Session, revision: Revision, destination: str, now: datetime) -> int:
+def _delivery_job(
+    session: Session, revision: Revision, destination: str, kinds: str | None, now: datetime
+) -> int:
     delivery = Delivery(
-        revision_id=revision.id, destination=destination, state=DeliveryState.PENDING, attempts=0
+        revision_id=revision.id,
+        destination=destination,
+        state=DeliveryState.PENDING,
+        attempts=0,
+        kinds=kinds,
     )
     session.add(delivery)
     session.flush()
-    return jobs.create(session, JobKind.DELIVERY, delivery.id, now)
+    return jobs.create(session, JobKind.DELIVERY, delivery.id, now, revision.priority)
 
 
 def _audit_picture(

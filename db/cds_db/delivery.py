@@ -27,7 +27,7 @@ def start_delivery(session: Session, delivery_id: int, *, now: datetime, actor: 
 
 
 def delivery_objects(session: Session, delivery_id: int) -> tuple[Delivery, list[Result]]:
-    """Return the delivery and the results that its destination has not taken yet.
+    """Return the delivery and the results of its kinds that the destination has not taken yet.
 
     Raises IllegalMove where nothing may be sent: it is held, given up, or done.
     """
@@ -37,6 +37,8 @@ def delivery_objects(session: Session, delivery_id: int) -> tuple[Delivery, list
         DeliveredObject.sop_instance_uid == Result.sop_instance_uid,
     )
     wanted = select(Result).where(Result.revision_id == delivery.revision_id, ~taken)
+    if delivery.kinds is not None:
+        wanted = wanted.where(Result.kind.in_(delivery.kinds.split()))
     return delivery, list(session.scalars(wanted.order_by(Result.created_at, Result.sop_instance_uid)))
 
 

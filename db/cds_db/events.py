@@ -25,6 +25,8 @@ class Event(StrEnum):
     INSTANCE_ALTERED = "instance-altered"
     INSTANCE_QUARANTINED = "instance-quarantined"
     INSTANCE_REJECTED = "instance-rejected"
+    INSTANCE_REPAIRED = "instance-repaired"
+    CALLER_REFUSED = "caller-refused"
     OWN_OBJECT_RECEIVED = "own-object-received"
     STUDY_OPENED = "study-opened"
     STUDY_CLOSED = "study-closed"
@@ -41,6 +43,16 @@ class Event(StrEnum):
     DELIVERY_RETRIED = "delivery-retried"
     DELIVERY_FINISHED = "delivery-finished"
     DELIVERY_FAILED = "delivery-failed"
+    COMMITMENT_REQUESTED = "commitment-requested"
+    COMMITMENT_REPORTED = "commitment-reported"
+    COMMITMENT_RETRIED = "commitment-retried"
+    COMMITMENT_FAILED = "commitment-failed"
+    PEER_QUERIED = "peer-queried"
+    PULL_STARTED = "pull-started"
+    PULL_FINISHED = "pull-finished"
+    CONNECTION_REFUSED = "connection-refused"
+    TLS_HANDSHAKE_FAILED = "tls-handshake-failed"
+    TLS_FILES_CHANGED = "tls-files-changed"
     AUDIT_LOG_USED = "audit-log-used"
 
 
@@ -60,8 +72,11 @@ ACTIVITY = AuditCode("110100", "Application Activity")
 BEGIN_TRANSFERRING = AuditCode("110102", "Begin Transferring DICOM Instances")
 ACCESSED = AuditCode("110103", "DICOM Instances Accessed")
 TRANSFERRED = AuditCode("110104", "DICOM Instances Transferred")
+QUERY = AuditCode("110112", "Query")
 LOG_USED = AuditCode("110101", "Audit Log Used")
 SECURITY_ALERT = AuditCode("110113", "Security Alert")
+NODE_NOT_AUTHENTICATED = AuditCode("110113", "Security Alert", "110126", "Node Authentication")
+SECURITY_CONFIGURED = AuditCode("110113", "Security Alert", "110129", "Security Configuration")
 
 AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.APPLICATION_STARTED: ACTIVITY_STARTED,
@@ -71,6 +86,8 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.INSTANCE_ALTERED: TRANSFERRED,
     Event.INSTANCE_QUARANTINED: SECURITY_ALERT,
     Event.INSTANCE_REJECTED: SECURITY_ALERT,
+    Event.INSTANCE_REPAIRED: TRANSFERRED,
+    Event.CALLER_REFUSED: NODE_NOT_AUTHENTICATED,
     Event.OWN_OBJECT_RECEIVED: TRANSFERRED,
     Event.STUDY_OPENED: ACTIVITY,
     Event.STUDY_CLOSED: ACTIVITY,
@@ -87,6 +104,16 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.DELIVERY_RETRIED: BEGIN_TRANSFERRING,
     Event.DELIVERY_FINISHED: TRANSFERRED,
     Event.DELIVERY_FAILED: TRANSFERRED,
+    Event.COMMITMENT_REQUESTED: ACTIVITY,
+    Event.COMMITMENT_REPORTED: ACTIVITY,
+    Event.COMMITMENT_RETRIED: ACTIVITY,
+    Event.COMMITMENT_FAILED: ACTIVITY,
+    Event.PEER_QUERIED: QUERY,
+    Event.PULL_STARTED: BEGIN_TRANSFERRING,
+    Event.PULL_FINISHED: TRANSFERRED,
+    Event.CONNECTION_REFUSED: SECURITY_ALERT,
+    Event.TLS_HANDSHAKE_FAILED: NODE_NOT_AUTHENTICATED,
+    Event.TLS_FILES_CHANGED: SECURITY_CONFIGURED,
     Event.AUDIT_LOG_USED: LOG_USED,
 }
-"""CID 400 has no code for stages of an analysis: those count as activity of the application."""
+"""CID 400 has none for stages of an analysis or for commitment: those count as the application's activity."""

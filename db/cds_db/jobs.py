@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from cds_db.locks import lock_study_of_job
-from cds_db.models import Job
+from cds_db.models import Job, Revision
 from cds_db.stages import JobKind, JobState
+from cds_db.turns import MEMORY, Waiting, next_in_turn
 
 MAX_ATTEMPTS = 5
-"""Claims after which an analysis is given up: what kills a worker five times is not bad luck."""
+"""Claims without progress after which one picture is given up: what kills five workers is not bad luck."""
 WAKE_AGAIN_SECONDS = 15
 """A job that nobody claimed by then is woken again: its message was lost, or its worker died with it."""
 
@@ -39,9 +40,16 @@ class Claim:
         return self.attempts > MAX_ATTEMPTS
 
 
-def create(session: Session, kind: JobKind, subject_id: int, now: datetime) -> int:
+def create(session: Session, kind: JobKind, subject_id: int, now: datetime, priority: int = 0) -> int:
     """Return the id of a new waiting job."""
-    job = Job(kind=kind, subject_id=subject_id, state=JobState.WAITING, attempts=0, not_before=now)
+    job = Job(
+        kind=kind,
+        subject_id=subject_id,
+        state=JobState.WAITING,
+        attempts=0,
+        not_before=now,
+        priority=priority,
+    )
     session.add(job)
     session.flush()
     return job.id
@@ -59,6 +67,7 @@ def claim(session: Session, job_id: int, *, owner: str, now: datetime, lease: ti
             lease_owner=owner,
             lease_until=now + lease,
             woken_at=None,
+            claimed_at=now,
         )
         .returning(Job.kind, Job.subject_id, Job.attempts),
         execution_options={"synchronize_session": False},
@@ -69,6 +78,11 @@ def claim(session: Session, job_id: int, *, owner: str, now: datetime, lease: ti
 def renew(session: Session, job_id: int, owner: str, until: datetime) -> bool:
     """Prolong the lease; False where it is somebody else's by now, or the job was taken away."""
     return _change(session, job_id, owner, lease_until=until)
+
+
+def progress(session: Session, job_id: int, owner: str) -> bool:
+    """Count the attempts anew: a part of the work is done. False where the lease is lost."""
+    return _change(session, job_id, owner, attempts=1)
 
 
 def finish(session: Session, job_id: int, owner: str) -> bool:
@@ -103,7 +117,7 @@ def bury(session: Session, job_id: int, owner: str, error: str) -> bool:
 
 
 def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]]:
-    """Return jobs that somebody should be woken for, those never woken first."""
+    """Return jobs that somebody should be woken for: those never woken first, then the urgent."""
     again = now - timedelta(seconds=WAKE_AGAIN_SECONDS)
     wanted = (
         select(Job.id, Job.kind)
@@ -111,10 +125,30 @@ def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]
             or_(_waiting_and_due(now), _lease_ran_out(now)),
             or_(Job.woken_at.is_(None), Job.woken_at <= again),
         )
-        .order_by(Job.woken_at.is_not(None), Job.not_before, Job.id)
+        .order_by(Job.woken_at.is_not(None), Job.priority.desc(), Job.not_before, Job.id)
         .limit(limit)
     )
     return [(job_id, kind) for job_id, kind in session.execute(wanted)]
+
+
+def next_analysis(session: Session, now: datetime) -> int | None:
+    """Return the analysis job whose turn it is, None where none is due; another worker may take it first."""
+    waiting = (
+        select(func.min(Job.id), Revision.calling_ae, Job.priority, func.min(Job.not_before))
+        .join(Revision, Revision.id == Job.subject_id)
+        .where(Job.kind == JobKind.ANALYSIS, or_(_waiting_and_due(now), _lease_ran_out(now)))
+        .group_by(Revision.calling_ae, Job.priority)
+    )
+    served = (
+        select(Revision.calling_ae, func.max(Job.claimed_at))
+        .join(Revision, Revision.id == Job.subject_id)
+        .where(Job.kind == JobKind.ANALYSIS, Job.claimed_at > now - MEMORY)
+        .group_by(Revision.calling_ae)
+    )
+    candidates = [Waiting(*row) for row in session.execute(waiting)]
+    served_at = {sender: at for sender, at in session.execute(served) if at is not None}
+    chosen = next_in_turn(candidates, served_at, now)
+    return None if chosen is None else chosen.job_id
 
 
 def mark_woken(session: Session, ids: Sequence[int], now: datetime) -> None:

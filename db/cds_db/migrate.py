@@ -19,13 +19,18 @@ UPGRADE_LOCK = 0x6364735F6462
 
 def upgrade(url: str) -> None:
     """Create or upgrade the database; safe to call from several processes at once."""
+    upgrade_to(url, "head")
+
+
+def upgrade_to(url: str, version: str) -> None:
+    """Bring the database to one version, for tests of the way from an older one."""
     engine = open_engine(url)
     try:
         with engine.begin() as connection:
             _wait_for_turn(connection)
             config = _config()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, version)
     finally:
         engine.dispose()
 

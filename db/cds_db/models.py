@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from cds_db.columns import Document, Instant, Words, enum_of
-from cds_db.stages import DeliveryState, JobKind, JobState, Stage
+from cds_db.stages import (
+    CommitmentState,
+    DeliveryState,
+    JobKind,
+    JobState,
+    PulledState,
+    PullState,
+    Stage,
+)
 
 UID_LENGTH = 64
 """PS3.5 section 9: a UID has at most 64 characters."""
@@ -73,6 +81,10 @@ class Revision(Base):
     last_received_at: Mapped[datetime] = mapped_column(Instant)
     closed_at: Mapped[datetime | None] = mapped_column(Instant)
     failure: Mapped[str | None] = mapped_column(Words)
+    quiet_seconds: Mapped[float | None] = mapped_column(Float)
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    routes: Mapped[Mapping[str, Any] | None] = mapped_column(Document)
+    """Destination -> kinds of result, as the rules of its pictures say."""
 
 
 class Instance(Base):
@@ -106,6 +118,9 @@ class Instance(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     reason_not_analysed: Mapped[str | None] = mapped_column(Words)
     received_at: Mapped[datetime] = mapped_column(Instant)
+    original_path: Mapped[str | None] = mapped_column(String(PATH_LENGTH))
+    original_sha256: Mapped[str | None] = mapped_column(String(SHA256_LENGTH))
+    """Where a rule had the object repaired: the bytes that were sent."""
 
 
 class Result(Base):
@@ -138,6 +153,8 @@ class Delivery(Base):
     attempts: Mapped[int]
     last_error: Mapped[str | None] = mapped_column(Words)
     delivered_at: Mapped[datetime | None] = mapped_column(Instant)
+    kinds: Mapped[str | None] = mapped_column(Words)
+    """The kinds of result that go, with blanks between them; None: all."""
 
 
 class DeliveredObject(Base):
@@ -151,7 +168,7 @@ class DeliveredObject(Base):
 
 
 class Job(Base):
-    """Work that a task does: `subject_id` is a revision (analysis) or a delivery (delivery)."""
+    """Work that a task does: `subject_id` is a revision, a delivery or a commitment, as its kind says."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -169,6 +186,65 @@ class Job(Base):
     lease_owner: Mapped[str | None] = mapped_column(Words)
     lease_until: Mapped[datetime | None] = mapped_column(Instant)
     last_error: Mapped[str | None] = mapped_column(Words)
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    claimed_at: Mapped[datetime | None] = mapped_column(Instant, index=True)
+    """When it was last taken: senders take turns."""
+
+
+class Commitment(Base):
+    """A storage commitment request (PS3.4 annex J) and how it was answered.
+
+    `sha256` is that of the references; a request that is sent again is one row. `referenced` is emptied
+    once the report went out.
+    """
+
+    __tablename__ = "commitments"
+    __table_args__ = (
+        UniqueConstraint("calling_ae", "transaction_uid", "sha256"),
+        Index(None, "state"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
+    calling_ae: Mapped[str] = mapped_column(Words)
+    peer: Mapped[str] = mapped_column(Words)
+    transaction_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
+    sha256: Mapped[str] = mapped_column(String(SHA256_LENGTH))
+    referenced: Mapped[Mapping[str, Any]] = mapped_column(Document)
+    instances: Mapped[int]
+    state: Mapped[CommitmentState] = mapped_column(enum_of(CommitmentState))
+    requested_at: Mapped[datetime] = mapped_column(Instant)
+    reported_at: Mapped[datetime | None] = mapped_column(Instant)
+    not_held: Mapped[int | None]
+    last_error: Mapped[str | None] = mapped_column(Words)
+
+
+class PulledStudy(Base):
+    """A study that was asked of a peer; `instances` is how many the peer has."""
+
+    __tablename__ = "pulled_studies"
+
+    peer: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
+    state: Mapped[PullState] = mapped_column(enum_of(PullState))
+    instances: Mapped[int]
+    held: Mapped[int]
+    last_error: Mapped[str | None] = mapped_column(Words)
+    started_at: Mapped[datetime] = mapped_column(Instant)
+    updated_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class PulledInstance(Base):
+    """An instance that a peer has and that was not there when it was asked for, and what became of it."""
+
+    __tablename__ = "pulled_instances"
+
+    peer: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), index=True)
+    state: Mapped[PulledState] = mapped_column(enum_of(PulledState))
+    attempts: Mapped[int]
+    last_error: Mapped[str | None] = mapped_column(Words)
+    updated_at: Mapped[datetime] = mapped_column(Instant)
 
 
 class Process(Base):

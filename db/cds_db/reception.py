@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from cds_db import audit, jobs
 from cds_db.columns import storable
 from cds_db.events import Event, Outcome
+from cds_db.handling import Handling, together
 from cds_db.locks import insert_if_absent, locked_revision, locked_study
 from cds_db.models import Association, Instance, Result, Revision, Study
 from cds_db.moves import hold, move
@@ -21,11 +22,21 @@ from cds_db.stages import JobKind, Stage
 
 
 @dataclass(frozen=True, slots=True)
+class Original:
+    """The bytes as sent, before `repairs` were made; `path` is relative to the storage directory."""
+
+    path: str
+    sha256: str
+    repairs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReceivedInstance:
     """An object that lies in the spool, with who sent it. `path` is relative to the storage directory.
 
     `made_here` is true for an object of this product that comes back: what a PACS changed in it says
-    nothing about the study's patient.
+    nothing about the study's patient. `rule` names the rule that spoke, `handling` is what it wants for the
+    study of an object that is analysed. `original` stands where the rule had the object repaired.
     """
 
     sop_instance_uid: str
@@ -43,6 +54,9 @@ class ReceivedInstance:
     association_id: str
     reason_not_analysed: str | None
     made_here: bool = False
+    rule: str | None = None
+    handling: Handling | None = None
+    original: Original | None = None
 
 
 class Stored(StrEnum):
@@ -80,6 +94,8 @@ class OpenRevision:
     opened_at: datetime
     last_received_at: datetime
     associations: tuple[AssociationActivity, ...]
+    quiet_seconds: float | None = None
+    """As the rules of its pictures want it; None: as the listener's settings say."""
 
 
 def record_instance(
@@ -92,6 +108,8 @@ def record_instance(
     study = _study_of(session, received, now)
     stored = _stored(session, received, now)
     _audit_reception(session, received, stored, now=now, actor=actor)
+    if received.original is not None:
+        _audit_repair(session, received, received.original, now=now, actor=actor)
     if stored.outcome is Stored.DUPLICATE:
         return stored
     if not received.made_here and _disagrees(study, received):
@@ -149,6 +167,14 @@ def receiving(session: Session) -> list[OpenRevision]:
     return [_open_revision(each, activity.get(each.id, [])) for each in session.scalars(opened)]
 
 
+def handling_of(revision: Revision) -> Handling | None:
+    """Return what the rules of its pictures want, None where none of them was asked."""
+    if revision.routes is None or revision.quiet_seconds is None:
+        return None
+    routes = {name: tuple(kinds) for name, kinds in revision.routes.items()}
+    return Handling(revision.quiet_seconds, revision.priority, routes)
+
+
 def close_revision(session: Session, revision_id: int, *, now: datetime, actor: str) -> int:
     """Close a revision that receives and return the id of its analysis job. Raises IllegalMove."""
     revision = locked_revision(session, revision_id)
@@ -162,7 +188,7 @@ def close_revision(session: Session, revision_id: int, *, now: datetime, actor: 
         study_instance_uid=revision.study_instance_uid,
         detail={"revision": revision.number},
     )
-    return jobs.create(session, JobKind.ANALYSIS, revision.id, now)
+    return jobs.create(session, JobKind.ANALYSIS, revision.id, now, revision.priority)
 
 
 def _open_revision(revision: Revision, activity: list[AssociationActivity]) -> OpenRevision:
@@ -173,6 +199,7 @@ def _open_revision(revision: Revision, activity: list[AssociationActivity]) -> O
         revision.opened_at,
         revision.last_received_at,
         tuple(activity),
+        revision.quiet_seconds,
     )
 
 
@@ -202,6 +229,8 @@ def _stored(session: Session, received: ReceivedInstance, now: datetime) -> Stor
         "size_bytes": received.size_bytes,
         "reason_not_analysed": received.reason_not_analysed,
         "received_at": now,
+        "original_path": received.original.path if received.original else None,
+        "original_sha256": received.original.sha256 if received.original else None,
     }
     for in_use, outcome in ((True, Stored.NEW), (False, Stored.ALTERED)):
         same = _same_bytes(session, received)
@@ -261,6 +290,7 @@ def _joined_revision(
     stage = Stage.RECEIVING if study.conflict_at is None else Stage.CONFLICT
     if newest is not None and newest.stage is stage and newest.closed_at is None:
         newest.last_received_at = max(newest.last_received_at, now)
+        _handle(newest, received.handling)
         return newest
     return _opened_revision(
         session, received, newest.number + 1 if newest else 1, stage, now=now, actor=actor
@@ -277,7 +307,9 @@ def _opened_revision(
         calling_ae=received.calling_ae,
         opened_at=now,
         last_received_at=now,
+        priority=0,
     )
+    _handle(revision, received.handling)
     session.add(revision)
     session.flush()
     audit.append(
@@ -289,6 +321,18 @@ def _opened_revision(
         detail={"revision": number, "stage": stage, "calling_ae": received.calling_ae},
     )
     return revision
+
+
+def _handle(revision: Revision, wanted: Handling | None) -> None:
+    """Let a revision serve the rule of one more picture; the order of the pictures makes no difference."""
+    if wanted is None:
+        return
+    before = handling_of(revision)
+    merged = wanted if before is None else together(before, wanted)
+    if merged != before:
+        revision.quiet_seconds = merged.quiet_seconds
+        revision.priority = merged.priority
+        revision.routes = {name: list(kinds) for name, kinds in merged.routes.items()}
 
 
 def _audit_reception(
@@ -313,6 +357,31 @@ def _audit_reception(
             "size_bytes": received.size_bytes,
             "path": received.path,
             "reason_not_analysed": received.reason_not_analysed,
+            **({"rule": received.rule} if received.rule else {}),
+        },
+    )
+
+
+def _audit_repair(
+    session: Session, received: ReceivedInstance, original: Original, *, now: datetime, actor: str
+) -> None:
+    audit.append(
+        session,
+        event=Event.INSTANCE_REPAIRED,
+        actor=actor,
+        now=now,
+        study_instance_uid=received.study_instance_uid,
+        sop_instance_uid=received.sop_instance_uid,
+        detail={
+            "repairs": list(original.repairs),
+            "rule": received.rule,
+            "original_path": original.path,
+            "original_sha256": original.sha256,
+            "path": received.path,
+            "sha256": received.sha256,
+            "calling_ae": received.calling_ae,
+            "peer": received.peer,
+            "association": received.association_id,
         },
     )
 

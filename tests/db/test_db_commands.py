@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 from ward_book import STUDY, a_closed_study, analyse, note, seal_all
 
+from cds_db.migrate import needed
 from cds_plugin.cli import build
 
 Run = Callable[..., Result]
@@ -122,7 +123,7 @@ def test_a_database_without_schema_is_named_and_upgraded(tmp_path: Path) -> None
     assert refused.exit_code == 1
     assert "cds-plugin db upgrade" in refused.stderr
     assert not (tmp_path / "new").exists()
-    assert documents(run("db", "upgrade", "--json")) == [{"from": None, "to": "0001"}]
+    assert documents(run("db", "upgrade", "--json")) == [{"from": None, "to": needed()}]
     assert run("audit", "verify").exit_code == 0
 
 

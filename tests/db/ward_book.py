@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -83,14 +83,21 @@ def report_on(source: str, kind: str = "sr") -> studies.NewResult:
     )
 
 
-def analyse(engine: Engine, revision_id: int, destinations: Sequence[str] = ("pacs",)) -> list[int]:
+def analyse(
+    engine: Engine,
+    revision_id: int,
+    destinations: Sequence[str] = ("pacs",),
+    kinds: Mapping[str, Sequence[str]] | None = None,
+) -> list[int]:
     """Take a queued revision through its analysis and return its delivery jobs."""
     with transaction(engine) as session:
         studies.start_analysis(session, revision_id, now=NOW, actor="worker")
         for each in studies.revision_pictures(session, revision_id):
             results = [report_on(each.sop_instance_uid), report_on(each.sop_instance_uid, "overlay")]
             studies.record_results(session, revision_id, results, now=NOW, actor="worker", detail=ANSWER)
-        return studies.finish_analysis(session, revision_id, destinations, now=NOW, actor="worker")
+        return studies.finish_analysis(
+            session, revision_id, destinations, now=NOW, actor="worker", kinds=kinds
+        )
 
 
 ANSWER = {
