@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
 
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -46,12 +47,19 @@ class AssociationLedger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: dict[Association, OpenAssociation] = {}
+        self._tls: WeakKeyDictionary[Association, TlsIdentity] = WeakKeyDictionary()
+
+    def introduce(self, association: Association, tls: TlsIdentity | None) -> None:
+        """Note who a new connection is by its certificate; call it before the association starts."""
+        if tls is not None:
+            with self._lock:
+                self._tls[association] = tls
 
     def entry(self, association: Association) -> OpenAssociation:
         """Return what is known of an accepted association."""
         with self._lock:
             if association not in self._open:
-                self._open[association] = _opened(association)
+                self._open[association] = _opened(association, self._tls.get(association))
             return self._open[association]
 
     def open(self, event: Event) -> None:
@@ -80,7 +88,7 @@ class AssociationLedger:
             self._open.pop(association, None)
 
 
-def _opened(association: Association) -> OpenAssociation:
+def _opened(association: Association, tls: TlsIdentity | None) -> OpenAssociation:
     now = datetime.now(UTC)
     return OpenAssociation(
         id=uuid.uuid4().hex,
@@ -89,6 +97,7 @@ def _opened(association: Association) -> OpenAssociation:
         opened_at=now,
         active_at=now,
         called_ae=_called_ae(association),
+        tls=tls,
     )
 
 

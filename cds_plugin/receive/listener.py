@@ -14,7 +14,7 @@ from typing import Any, Self, cast
 
 import pydicom
 import structlog
-from pynetdicom import AE, _config, evt
+from pynetdicom import _config, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy import Engine
@@ -23,13 +23,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from cds_db import studies
 from cds_db.session import transaction
 from cds_plugin.config import Settings
-from cds_plugin.errors import Unavailable
 from cds_plugin.presence import Presence
+from cds_plugin.receive.acceptor import ListenerEntity
 from cds_plugin.receive.activity import keep_recorded
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
-from cds_plugin.receive.bounds import DIMSE_SECONDS, PDU_BYTES, Bounds
+from cds_plugin.receive.bounds import Bounds
+from cds_plugin.receive.gate import Gate
 from cds_plugin.receive.reception import Reception, turns
-from cds_plugin.receive.server import BoundedMessages, ListenerServer
+from cds_plugin.receive.server import BoundedMessages
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.store import StoreHandler
 
@@ -48,11 +49,13 @@ class DicomListener:
     def __init__(self, settings: Settings, engine: Engine, bounds: Bounds | None = None) -> None:
         self._settings = settings
         self._engine = engine
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds or settings.limits.as_bounds()
         self._spool = Spool(settings.storage.directory)
         self._ledger = AssociationLedger()
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._turn = turns(engine)
+        self._gate = Gate(settings, engine, self._turn, self._bounds)
+        self._entity = _entity(settings, self._bounds)
         self._stopping = threading.Event()
 
     def __enter__(self) -> Self:
@@ -61,59 +64,33 @@ class DicomListener:
             incoming = opened.enter_context(self._spool.incoming_folder())
             opened.enter_context(_libraries_set(incoming))
             opened.enter_context(Presence(self._engine, PROCESS_NAME, self._turn))
-            self._server = self._serve()
+            self._gate.open(self._entity, self._handlers(), self._ledger, self._disk_is_full)
             self._closing = opened.pop_all()
         self._keeper = threading.Thread(target=self._keep, name="listener-keeper")
         self._keeper.start()
-        log.info("listening", ae_title=self._settings.listener.ae_title, address=self._server.server_address)
+        log.info("listening", ae_title=self._settings.listener.ae_title, addresses=self._gate.addresses)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
+        self._gate.close()
         self._end_associations()
         self._stopping.set()
         self._keeper.join()
         self._closing.close()
 
-    def _serve(self) -> ListenerServer:
-        place = self._settings.listener
-        entity = self._entity()
-        handlers: list[evt.EventHandlerType] = [
+    def _handlers(self) -> list[evt.EventHandlerType]:
+        return [
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
             (evt.EVT_C_STORE, self._handler()),
             (evt.EVT_ESTABLISHED, self._ledger.open),
             (evt.EVT_PDU_RECV, self._ledger.touch),
             (evt.EVT_CONN_CLOSE, _end_what_never_began),
         ]
-        try:
-            server = entity.make_server(
-                (place.host, place.port),
-                evt_handlers=handlers,
-                server_class=ListenerServer,
-                bounds=self._bounds,
-                disk_is_full=lambda: self._spool.free_bytes() < self._bounds.free_bytes,
-            )
-        except OSError as error:
-            raise Unavailable(
-                "cannot_listen",
-                f"{place.host}:{place.port}: {error.strerror}",
-                "Free the address or change listener.host and listener.port.",
-            ) from error
-        threading.Thread(target=server.serve_forever, name="listener-accept", daemon=True).start()
-        return cast(ListenerServer, server)
 
-    def _entity(self) -> AE:
-        entity = AE(ae_title=self._settings.listener.ae_title)
-        entity.add_supported_context(Verification)
-        entity.require_called_aet = True
-        entity.maximum_associations = self._bounds.associations
-        entity.maximum_pdu_size = PDU_BYTES
-        entity.acse_timeout = self._bounds.acse_seconds
-        entity.dimse_timeout = DIMSE_SECONDS
-        entity.network_timeout = self._bounds.network_seconds
-        return entity
+    def _disk_is_full(self) -> bool:
+        return self._spool.free_bytes() < self._bounds.free_bytes
 
     def _handler(self) -> StoreHandler:
         reception = Reception(
@@ -128,7 +105,9 @@ class DicomListener:
 
     def _keep(self) -> None:
         while not self._stopping.wait(FLUSH_SECONDS):
+            self._gate.tick()
             self._flush()
+        self._gate.tell_the_rest()
         self._flush()
 
     def _flush(self) -> None:
@@ -160,14 +139,26 @@ class DicomListener:
         """Wait for associations to end, then cut the rest: their senders were promised nothing yet."""
         waiting = threading.Event()
         for _ in range(int(STOP_GRACE_SECONDS * 10)):
-            if not self._server.active_associations:
+            if not self._entity.connected_associations:
                 return
             waiting.wait(0.1)
-        left = self._server.active_associations
+        left = self._entity.connected_associations
         for association in left:
             _cut(association)
         for association in left:
             association.join(STOP_GRACE_SECONDS)
+
+
+def _entity(settings: Settings, bounds: Bounds) -> ListenerEntity:
+    entity = ListenerEntity(ae_title=settings.listener.ae_title)
+    entity.add_supported_context(Verification)
+    entity.require_called_aet = True
+    entity.maximum_associations = bounds.associations
+    entity.maximum_pdu_size = bounds.pdu_bytes
+    entity.acse_timeout = bounds.acse_seconds
+    entity.dimse_timeout = bounds.dimse_seconds
+    entity.network_timeout = bounds.network_seconds
+    return entity
 
 
 @contextmanager

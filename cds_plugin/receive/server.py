@@ -1,14 +1,12 @@
-"""The accepting side of pynetdicom, bounded in what a stranger can make it hold.
+"""The messages of one association, bounded in what a stranger can make it hold.
 
-This leans on private parts of pynetdicom 3.0 (`RequestHandler._create_association`, the message that the
-DIMSE provider is filling); tests pin them. Where one of them is gone the checks of the C-STORE handler
-still hold.
+This leans on private parts of pynetdicom 3.0 (the message that the DIMSE provider is filling); tests pin
+them. Where one of them is gone the checks of the C-STORE handler still hold.
 """
 
 from __future__ import annotations
 
 import queue
-import socketserver
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +16,10 @@ import structlog
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from cds_plugin.receive.bounds import BACKLOG, MESSAGE_BYTES, Bounds
+from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.header import PARSE_ERRORS
-from cds_plugin.wire import DOZE_SECONDS, SILENCE_SECONDS, quicken
+from cds_plugin.wire import DOZE_SECONDS, SILENCE_SECONDS
 
 log = structlog.get_logger()
 
@@ -36,9 +33,9 @@ class BoundedMessages(DIMSEServiceProvider):
     The peer then gets its answer (`refusal_of`), and the association goes on.
     """
 
-    def __init__(self, association: Association, object_bytes: int, disk_is_full: Callable[[], bool]) -> None:
+    def __init__(self, association: Association, bounds: Bounds, disk_is_full: Callable[[], bool]) -> None:
         super().__init__(association)
-        self._object_bytes = object_bytes
+        self._bounds = bounds
         self._disk_is_full = disk_is_full
         self._received = 0
         self._heard = 0.0
@@ -54,7 +51,7 @@ class BoundedMessages(DIMSEServiceProvider):
         if self.message is None:
             self._received = 0
         self._received += sum(len(data) for _, data in primitive.presentation_data_value_list)
-        if self._file is None and self._received > MESSAGE_BYTES:
+        if self._file is None and self._received > self._bounds.message_bytes:
             self.dul.event_queue.put(INVALID_PDU)
             return
         self._drop_if_too_much(primitive)
@@ -101,40 +98,8 @@ class BoundedMessages(DIMSEServiceProvider):
         ]
 
     def _reason_to_drop(self) -> str | None:
-        if self._received > self._object_bytes:
+        if self._received > self._bounds.object_bytes:
             return "object is larger than the limit"
         if self._disk_is_full():
             return "disk is below its watermark"
         return None
-
-
-class ListenerServer(ThreadedAssociationServer):
-    """Accepts connections up to a bound and equips each association."""
-
-    request_queue_size = BACKLOG
-
-    def __init__(self, *args: Any, bounds: Bounds, disk_is_full: Callable[[], bool], **kwargs: Any) -> None:
-        self.bounds = bounds
-        self.disk_is_full = disk_is_full
-        super().__init__(*args, **{**kwargs, "request_handler": ListenerRequestHandler})
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Turn a connection away where there are too many; pynetdicom counts only associations."""
-        return len(self.active_associations) < self.bounds.connections
-
-    def shutdown(self) -> None:
-        """Stop accepting and close the listening socket; associations go on."""
-        socketserver.BaseServer.shutdown(self)
-        self.server_close()
-
-
-class ListenerRequestHandler(RequestHandler):
-    """Puts the quick socket and the bounded messages into each new association."""
-
-    def _create_association(self) -> Association:
-        association = super()._create_association()
-        server = self.server
-        if isinstance(server, ListenerServer):
-            quicken(association, server.bounds.pdu_seconds)
-            association.dimse = BoundedMessages(association, server.bounds.object_bytes, server.disk_is_full)
-        return association
