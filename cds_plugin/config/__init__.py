@@ -4,6 +4,7 @@ from cds_plugin.config.findings import Findings
 from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
+from cds_plugin.config.peers import PeerEntry, Retrieve
 from cds_plugin.config.routing import ANY_CALLER, Destination, Rule
 from cds_plugin.config.settings import (
     DEFAULT_FILE,
@@ -14,12 +15,13 @@ from cds_plugin.config.settings import (
     load_settings,
 )
 from cds_plugin.config.table import AeTitle, Port, Table
-from cds_plugin.config.transport import ClientCertificate, Tls, TlsMode
+from cds_plugin.config.transport import DICOM_TLS_PORT, ClientCertificate, Tls, TlsMode
 from cds_plugin.config.web import Web, WebCaller
 
 __all__ = [
     "ANY_CALLER",
     "DEFAULT_FILE",
+    "DICOM_TLS_PORT",
     "EMBEDDED_BROKER",
     "ENVIRONMENT_PREFIX",
     "NESTING",
@@ -32,7 +34,9 @@ __all__ = [
     "Findings",
     "Limits",
     "Listener",
+    "PeerEntry",
     "Port",
+    "Retrieve",
     "Rule",
     "Settings",
     "Storage",

@@ -20,6 +20,7 @@ from cds_plugin.config.findings import Findings
 from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
+from cds_plugin.config.peers import PeerEntry
 from cds_plugin.config.routing import ANY_CALLER, Destination, Rule
 from cds_plugin.config.table import Table
 from cds_plugin.config.transport import Tls
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     destinations: tuple[Destination, ...] = (
         Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242),
     )
+    peers: tuple[PeerEntry, ...] = ()
     rules: tuple[Rule, ...] | None = None
 
     @classmethod
@@ -86,6 +88,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _peers_differ(self) -> Self:
+        names = [each.name for each in self.peers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"peers: names must differ, found {names}")
+        return self
+
+    @model_validator(mode="after")
     def _strangers_stay_on_loopback(self) -> Self:
         open_to_all = any(not rule.names_the_sender for rule in self.active_rules)
         if open_to_all and not is_loopback(self.listener.host):
@@ -100,11 +109,9 @@ class Settings(BaseSettings):
         problem = self.tls.problem(self.listener.port)
         if problem is not None:
             raise ValueError(problem)
-        for each in self.destinations:
+        for each in (*self.destinations, *self.peers):
             if each.tls and self.tls.authorities is None:
-                raise ValueError(
-                    f"tls.authorities: needed to trust destination {each.name!r}, which says tls"
-                )
+                raise ValueError(f"tls.authorities: needed to trust {each.name!r}, which says tls")
         return self
 
     @model_validator(mode="after")
@@ -177,7 +184,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    tables = [name for name in Settings.model_fields if name not in ("destinations", "rules")]
+    tables = [name for name in Settings.model_fields if name not in ("destinations", "peers", "rules")]
     for variable in environment:
         upper = variable.upper()
         if not upper.startswith(ENVIRONMENT_PREFIX) or NESTING not in upper:
@@ -206,6 +213,7 @@ def _made_absolute(settings: Settings, base: Path) -> Settings:
             "storage": Storage(directory=directory),
             "database": Database(url=_absolute_url(settings.database.url, base)),
             "bundles": BundleFolder(directory=bundles),
+            "peers": tuple(each.below(base) for each in settings.peers),
         }
     )
 
@@ -251,6 +259,7 @@ def _fields_at(names: list[str]) -> dict[str, Any]:
         "web.callers": WebCaller,
         "findings": Findings,
         "destinations": Destination,
+        "peers": PeerEntry,
         "rules": Rule,
     }
     found = tables.get(".".join(names[:2])) or tables.get(names[0]) if names else None

@@ -7,13 +7,13 @@ study's row and then reads again what it decides on. SQLite has one writer at a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from cds_db.models import Base, Delivery, Job, Revision, Study
+from cds_db.models import Base, Commitment, Delivery, Job, Revision, Study
 from cds_db.stages import JobKind
 
 REREAD = {"populate_existing": True}
@@ -39,16 +39,28 @@ def locked_delivery(session: Session, delivery_id: int) -> Delivery:
     return session.scalars(wanted, execution_options=REREAD).one()
 
 
+def locked_commitment(session: Session, commitment_id: int) -> Commitment:
+    """Return the commitment, locked until the transaction ends. Raises NoResultFound."""
+    wanted = select(Commitment).where(Commitment.id == commitment_id).with_for_update()
+    return session.scalars(wanted, execution_options=REREAD).one()
+
+
 def lock_study_of_job(session: Session, job_id: int) -> None:
-    """Lock the study that a job works for; a job that does not exist locks nothing."""
+    """Lock the study (or the commitment) that a job works for; a job that does not exist locks nothing."""
     found = session.execute(select(Job.kind, Job.subject_id).where(Job.id == job_id)).one_or_none()
     if found is None:
         return
-    kind, subject_id = found
-    if kind is JobKind.ANALYSIS:
-        locked_revision(session, subject_id)
-    else:
-        locked_delivery(session, subject_id)
+    kind: JobKind = found.kind
+    subject_id: int = found.subject_id
+    match kind:
+        case JobKind.ANALYSIS:
+            locked_revision(session, subject_id)
+        case JobKind.DELIVERY:
+            locked_delivery(session, subject_id)
+        case JobKind.COMMITMENT:
+            locked_commitment(session, subject_id)
+        case _:
+            assert_never(kind)
 
 
 def insert_if_absent(

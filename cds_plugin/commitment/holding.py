@@ -1,0 +1,59 @@
+"""Which instances are held durably: a committed row, and the very bytes in the spool.
+
+A row alone proves nothing about the disk, so every file is read and its hash compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+
+from cds_db.commitment import KeptFile, Reference
+from cds_plugin.receive.spool import sha256_of
+
+
+class FailureReason(IntEnum):
+    """Failure Reason (0008,1197) of an instance that is not committed (PS3.3 section C.14.1.1)."""
+
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_INSTANCE = 0x0112
+    CLASS_INSTANCE_CONFLICT = 0x0119
+    DUPLICATE_TRANSACTION_UID = 0x0131
+
+
+def not_held(
+    references: Sequence[Reference],
+    kept: Mapping[str, Sequence[KeptFile]],
+    is_intact: Callable[[KeptFile], bool],
+) -> dict[Reference, FailureReason]:
+    """Return the references that are not held, with the reason. Pure but for what `is_intact` looks at.
+
+    Where one instance was sent with different bytes all of them must be intact: the requester means one.
+    """
+    reasons: dict[Reference, FailureReason] = {}
+    for each in references:
+        reason = _reason(each, kept.get(each.sop_instance_uid, ()), is_intact)
+        if reason is not None:
+            reasons[each] = reason
+    return reasons
+
+
+def _reason(
+    reference: Reference, files: Sequence[KeptFile], is_intact: Callable[[KeptFile], bool]
+) -> FailureReason | None:
+    if not files:
+        return FailureReason.NO_SUCH_INSTANCE
+    of_class = [each for each in files if each.sop_class_uid == reference.sop_class_uid]
+    if not of_class:
+        return FailureReason.CLASS_INSTANCE_CONFLICT
+    return None if all(map(is_intact, of_class)) else FailureReason.PROCESSING_FAILURE
+
+
+def is_intact(directory: Path, file: KeptFile) -> bool:
+    """Return whether the file below the storage directory has the bytes that were recorded."""
+    path = directory / file.path
+    try:
+        return path.stat().st_size == file.size_bytes and sha256_of(path) == file.sha256
+    except OSError:
+        return False
