@@ -41,6 +41,12 @@ class ServerTls:
         self._used = self._seen = signature(tls)
         self._context = server_context(tls)
 
+    @property
+    def context(self) -> ssl.SSLContext:
+        """Return the context of the files that are in use now."""
+        with self._lock:
+            return self._context
+
     def reload_if_changed(self) -> Reload | None:
         """Take changed files into use; None where nothing changed. Call it about once a second.
 
