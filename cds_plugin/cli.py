@@ -30,6 +30,7 @@ COMMANDS: dict[str, Known] = {
     "worker": Known("Run the models on closed studies.", "worker"),
     "deliver": Known("Send results to their destinations."),
     "sweep": Known("Close studies, wake what was missed, seal the audit chain."),
+    "web": Known("Take objects over STOW-RS."),
     "broker": Known("Run the embedded broker.", None),
     "analyze": Known("Run the pipeline on files, without network or database.", "worker"),
     "evaluate": Known("Measure the shipped pipeline on a labelled index.", "worker"),

@@ -26,7 +26,7 @@ from cds_plugin.supervisor import Part, Supervisor, command_line, wait_until
 READY_SECONDS = 180.0
 """Loading the models on a busy two-core machine takes half a minute; more than this is a fault."""
 WATCH_SECONDS = 0.2
-STOP_ORDER = ("listener", "worker", "deliver", "sweep", "broker")
+STOP_ORDER = ("listener", "web", "worker", "deliver", "sweep", "broker")
 COMMANDS = {"listener": "listen", "worker": "worker", "deliver": "deliver", "sweep": "sweep"}
 
 log = structlog.get_logger("up")
@@ -69,7 +69,7 @@ def _serve(supervisor: Supervisor, settings: Settings, as_json: bool) -> int:
 
 def _supervisor(settings: Settings, config: Path | None) -> Supervisor:
     file = str(config.resolve()) if config else None
-    names = dict(COMMANDS)
+    names = dict(COMMANDS) | ({"web": "web"} if settings.web.enabled else {})
     if settings.broker.url == EMBEDDED_BROKER:
         names = {"broker": "broker", **names}
     return Supervisor({name: Part(name, command_line(sub, file)) for name, sub in names.items()}, STOP_ORDER)
@@ -81,7 +81,7 @@ def _checks(settings: Settings, engine: Engine, since: datetime) -> dict[str, Ca
         "broker": lambda: broker_answers(settings),
         "listener": lambda: answers_echo(listener.host, listener.port, listener.ae_title),
     }
-    for name in ("worker", "deliver", "sweep"):
+    for name in ("worker", "deliver", "sweep", *(["web"] if settings.web.enabled else [])):
         checks[name] = lambda name=name: _said_hello(engine, name, since)  # type: ignore[misc]
     return checks
 
@@ -95,7 +95,8 @@ def _announce(supervisor: Supervisor, settings: Settings, as_json: bool) -> None
     listener = settings.listener
     if as_json:
         where = {"ae": listener.ae_title, "host": listener.host, "port": listener.port}
-        print_json({"ready": True, "listener": where, "pids": {"broker": None} | supervisor.pids()})
+        web = {"web": {"host": settings.web.host, "port": settings.web.port}} if settings.web.enabled else {}
+        print_json({"ready": True, "listener": where, **web, "pids": {"broker": None} | supervisor.pids()})
         return
     stdout.print(f"ready: {listener.ae_title} listens on {listener.host}:{listener.port}; Ctrl-C stops it")
 

@@ -1,0 +1,139 @@
+"""The web server of this installation: its routes, its socket, and its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+import uvicorn
+from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from cds_plugin.config import Settings
+from cds_plugin.errors import Unavailable
+from cds_plugin.presence import Presence
+from cds_plugin.receive.alarms import Alarms
+from cds_plugin.receive.reception import Reception, turns
+from cds_plugin.receive.spool import Spool
+from cds_plugin.web.bounds import BACKLOG, HEAD_BYTES, KEEP_ALIVE_SECONDS, STOP_GRACE_SECONDS
+from cds_plugin.web.certificates import WebTls
+from cds_plugin.web.health import Health
+from cds_plugin.web.keeper import Keeper
+from cds_plugin.web.libraries import quiet_libraries
+from cds_plugin.web.protocol import BoundedProtocol
+from cds_plugin.web.stow import StoreService, UploadBounds
+from cds_plugin.web.uploads import UploadLedger
+
+log = structlog.get_logger()
+
+PROCESS_NAME = "web"
+STUDIES_PATH = "/studies"
+LIVE_PATH = "/health/live"
+READY_PATH = "/health/ready"
+STOP_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class WebServer:
+    """The web server of one process; `run` serves until `stop` is set."""
+
+    settings: Settings
+    engine: Engine
+    bounds: UploadBounds = field(default_factory=UploadBounds)
+
+    def run(self, stop: threading.Event) -> None:
+        """Answer requests until `stop` is set, then let running uploads end by themselves for a while."""
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        tls = WebTls(self.settings) if self.settings.web.tls else None
+        spool, turn, limits = self._spool(), turns(self.engine), self.settings.limits.as_bounds()
+        reception = Reception(self.settings, self.engine, spool, name, limits, turn)
+        ledger, alarms = UploadLedger(), Alarms()
+        with (
+            quiet_libraries(),
+            spool.incoming_folder() as folder,
+            self._listening() as listening,
+            Presence(self.engine, PROCESS_NAME, turn),
+            Keeper(self.engine, name, turn, ledger, alarms, tls),
+        ):
+            store = StoreService(self.settings, reception, folder, ledger, alarms, self.bounds)
+            log.info("web server listening", address=listening.getsockname()[:2], tls=tls is not None)
+            application = _application(store, Health(self.engine, spool, limits))
+            asyncio.run(_serve(application, listening, tls, stop))
+
+    def _spool(self) -> Spool:
+        spool = Spool(self.settings.storage.directory)
+        spool.make_folders()
+        return spool
+
+    @contextmanager
+    def _listening(self) -> Iterator[socket.socket]:
+        place = self.settings.web
+        family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+        try:
+            listening = socket.create_server((place.host, place.port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            raise Unavailable(
+                "cannot_listen",
+                f"{place.host}:{place.port}: {error.strerror}",
+                "Free the address or change web.host and web.port.",
+            ) from error
+        with listening:
+            yield listening
+
+
+def _application(store: StoreService, health: Health) -> Starlette:
+    return Starlette(
+        routes=[
+            Route(STUDIES_PATH, store.store, methods=["POST"]),
+            Route(STUDIES_PATH + "/{study}", store.store, methods=["POST"]),
+            Route(LIVE_PATH, health.live),
+            Route(READY_PATH, health.ready),
+        ]
+    )
+
+
+async def _serve(
+    application: Starlette, listening: socket.socket, tls: WebTls | None, stop: threading.Event
+) -> None:
+    """Run uvicorn on an open socket; our own signal handlers stay in charge of ending it."""
+    server = _Server(
+        uvicorn.Config(
+            application,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=STOP_GRACE_SECONDS,
+            ssl_context_factory=(lambda _config, _default: tls.context) if tls else None,
+        )
+    )
+    ending = asyncio.create_task(_end_when(server, stop))
+    await server.serve(sockets=[listening])
+    ending.cancel()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals of this process alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _end_when(server: uvicorn.Server, stop: threading.Event) -> None:
+    while not stop.is_set():
+        await asyncio.sleep(STOP_POLL_SECONDS)
+    server.should_exit = True
