@@ -39,6 +39,7 @@ COMMANDS: dict[str, Known] = {
     "status": Known("Show where studies stand."),
     "audit": Known("List and verify the audit trail."),
     "db": Known("Create or upgrade the database."),
+    "tls": Known("Make certificates to try TLS with; show what is in one."),
     "doctor": Known("Check database, broker, spool, bundles, torch and peers."),
     "data": Known("Check training data.", "worker"),
     "bundle": Known("List, verify and pin bundles.", "worker"),

@@ -5,7 +5,8 @@ from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
 from cds_plugin.config.peers import PeerEntry, Retrieve
-from cds_plugin.config.routing import ANY_CALLER, Destination, Rule
+from cds_plugin.config.routing import Destination
+from cds_plugin.config.rule import ANY_CALLER, Action, Form, Priority, Repair, Route, Rule
 from cds_plugin.config.settings import (
     DEFAULT_FILE,
     ENVIRONMENT_PREFIX,
@@ -25,6 +26,7 @@ __all__ = [
     "EMBEDDED_BROKER",
     "ENVIRONMENT_PREFIX",
     "NESTING",
+    "Action",
     "AeTitle",
     "Broker",
     "BundleFolder",
@@ -32,11 +34,15 @@ __all__ = [
     "Database",
     "Destination",
     "Findings",
+    "Form",
     "Limits",
     "Listener",
     "PeerEntry",
     "Port",
+    "Priority",
+    "Repair",
     "Retrieve",
+    "Route",
     "Rule",
     "Settings",
     "Storage",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
-from cds_plugin.config import Destination, Tls
+from cds_plugin.config import Tls
 from cds_plugin.tls.files import load_client
 
 ANY_NAME = "*"
@@ -50,16 +50,29 @@ class ClientTls:
     tls: Tls
     server_name: str
 
-    def context(self) -> ClientContext:
-        """Return a fresh context. Raises Refused that names the setting whose file is wrong."""
+    def arguments(self) -> tuple[ClientContext, str]:
+        """Return fresh `tls_args` for pynetdicom. Raises Refused that names a setting whose file is wrong."""
         context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
         load_client(context, self.tls)
-        context.check_hostname = self.server_name != ANY_NAME
-        return context
+        if self.server_name == ANY_NAME:
+            context.check_hostname = False
+            return context, cast(str, None)
+        return context, self.server_name
 
 
-def client_tls(tls: Tls, destination: Destination) -> ClientTls | None:
-    """Return how to speak TLS with a destination; None where it takes plain DICOM."""
-    if not destination.tls:
+class TlsPeer(Protocol):
+    """What a table of the settings says of a peer that may speak TLS."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def tls(self) -> bool: ...
+    @property
+    def tls_server_name(self) -> str: ...
+
+
+def client_tls(tls: Tls, peer: TlsPeer) -> ClientTls | None:
+    """Return how to speak TLS with a destination or peer; None where it takes plain DICOM."""
+    if not peer.tls:
         return None
-    return ClientTls(tls, destination.tls_server_name or destination.host)
+    return ClientTls(tls, peer.tls_server_name or peer.host)
