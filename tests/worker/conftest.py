@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from answering_models import Segmenter, answering_pipeline
 from PIL import Image
 from pydicom import dcmread
 from worker_home import Home, make_home
 
 from cds_plugin.config import load_settings
+from cds_plugin.decoder import Decoder
 from cds_plugin.dicomize import dicomize
 from cds_plugin.phantom import draw_phantom
+from cds_plugin.queue import make_app
+from cds_worker.inference import Analyst
 from cds_worker.pipeline import Pipeline
 from cds_worker.stack import import_stack
 
@@ -41,6 +45,33 @@ def pipeline() -> Pipeline:
 def home(tmp_path: Path) -> Home:
     """A database without any process."""
     return make_home(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Iterator[Decoder]:
+    """One decoder for every test that needs no other."""
+    with Decoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture
+def segmenter() -> Segmenter:
+    """A segmenter that finds one square, or fails where its test wants it."""
+    return Segmenter()
+
+
+@pytest.fixture
+def analyst(home: Home, segmenter: Segmenter, decoder: Decoder) -> Analyst:
+    """A worker without a process of its own and without weights; nothing answers at its broker."""
+    return Analyst(
+        settings=home.settings,
+        engine=home.engine,
+        app=make_app(home.settings),
+        pipeline=answering_pipeline(segmenter),
+        decoder=decoder,
+        owner="this test",
+        stopping=lambda: False,
+    )
 
 
 @pytest.fixture(scope="module")

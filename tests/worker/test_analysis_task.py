@@ -1,8 +1,8 @@
-"""The analysis task in this process: a second run, a lost lease, a missing file, a poison study."""
+"""The analysis task in this process: a second run, a lost lease, a poison study."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,39 +13,16 @@ from worker_home import Home
 
 from cds_db import jobs
 from cds_db.jobs import MAX_ATTEMPTS
-from cds_db.models import Instance, Job
+from cds_db.models import Job
 from cds_db.session import transaction
 from cds_db.stages import JobState
-from cds_plugin.decoder import Decoder
 from cds_plugin.lease import LEASE_SECONDS
-from cds_plugin.queue import make_app
 from cds_worker.inference import Analyst
-from cds_worker.pipeline import Pipeline
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("models")]
+pytestmark = pytest.mark.slow
 
 Studies = Callable[[int], tuple[str, list[Path]]]
 LATER = timedelta(seconds=2 * LEASE_SECONDS)
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    with Decoder() as decoder:
-        yield decoder
-
-
-@pytest.fixture
-def analyst(home: Home, pipeline: Pipeline, decoder: Decoder) -> Analyst:
-    """A worker without a process of its own; nothing answers at its broker."""
-    return Analyst(
-        settings=home.settings,
-        engine=home.engine,
-        app=make_app(home.settings),
-        pipeline=pipeline,
-        decoder=decoder,
-        owner="this test",
-        stopping=lambda: False,
-    )
 
 
 def test_a_second_run_changes_nothing(home: Home, analyst: Analyst, a_study: Studies) -> None:
@@ -112,26 +89,13 @@ def test_work_whose_lease_went_to_somebody_else_writes_nothing(
     assert job_of(home, job).lease_owner == "heir"
 
 
-def test_a_file_that_is_away_is_tried_again_later(home: Home, analyst: Analyst, a_study: Studies) -> None:
-    study, files = a_study(1)
-    job = home.close(home.receive(files))
-    with transaction(home.engine) as session:
-        session.execute(update(Instance).values(path="spool/away.dcm"))
-    analyst.work(job)
-    put_off = job_of(home, job)
-    assert put_off.state == JobState.WAITING
-    assert put_off.not_before > now()
-    assert (put_off.attempts, bool(put_off.last_error)) == (0, True)
-    assert home.status(study).stage == "analysing"
-
-
-def test_a_study_that_killed_its_worker_too_often_is_buried(
+def test_a_study_that_kills_its_worker_even_while_it_is_refused_is_buried(
     home: Home, analyst: Analyst, a_study: Studies
 ) -> None:
     study, files = a_study(1)
     job = home.close(home.receive(files))
     with transaction(home.engine) as session:
-        crashed = {"attempts": MAX_ATTEMPTS, "lease_owner": "dead", "lease_until": now() - LATER}
+        crashed = {"attempts": MAX_ATTEMPTS + 1, "lease_owner": "dead", "lease_until": now() - LATER}
         session.execute(update(Job).values(state=JobState.RUNNING, **crashed))
     analyst.work(job)
     assert home.status(study).stage == "failed"

@@ -25,6 +25,7 @@ from cds_plugin.queue import HARD_LIMIT_SECONDS, QUEUE_OF, TASK_OF, VISIBILITY_T
 from cds_worker.bundle import check_bundles
 from cds_worker.inference import Analyst
 from cds_worker.stack import devices, import_stack
+from cds_worker.stage import DeviceFailed
 
 LOADING_SECONDS = 300
 """A child that has not loaded its models after this time is killed and replaced."""
@@ -85,9 +86,14 @@ class Seat:
         self.kept.close()
 
     def analyse(self, job_id: int) -> None:
-        """Do the analysis job `job_id`, or leave it to somebody else."""
-        if self.analyst is not None:
+        """Do the analysis job `job_id`, or leave it to somebody else; a child whose device failed ends."""
+        if self.analyst is None:
+            return
+        try:
             self.analyst.work(job_id)
+        except DeviceFailed as error:
+            log.error("worker-of-no-use", **error.as_json())
+            raise SystemExit(1) from error
 
 
 def run_worker(settings: Settings) -> int:

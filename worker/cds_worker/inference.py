@@ -1,7 +1,8 @@
 """The analysis task: a job id goes in, the revision's results are in the database when it ends.
 
 Every step may run twice. Results that stand in the database are never built again, and each write passes the
-fence of the job's lease, so a worker that was replaced while it slept writes nothing more.
+fence of the job's lease, so a worker that was replaced while it slept writes nothing more. What is wrong with
+one picture ends in that picture's report; only what is wrong with the worker or its storage holds up a study.
 """
 
 from __future__ import annotations
@@ -17,29 +18,40 @@ from typing import Self
 import structlog
 from celery import Celery
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db import jobs, studies
 from cds_db.jobs import MAX_ATTEMPTS, Claim
-from cds_db.models import Instance, Revision
-from cds_db.session import open_engine, transaction
+from cds_db.models import Instance, Revision, Study
+from cds_db.session import open_engine, snapshot, transaction
 from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
 from cds_plugin.decoder import Decoder
-from cds_plugin.errors import Refused, Unavailable
+from cds_plugin.errors import CdsError, Refused, Unavailable
 from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
+from cds_plugin.photograph import read_header
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
 from cds_plugin.rules import destinations_for
 from cds_worker.keeping import keep
-from cds_worker.picture import AnalysedPicture, analyse_picture, audit_detail, new_result
+from cds_worker.picture import (
+    AnalysedPicture,
+    analyse_picture,
+    audit_detail,
+    header_of_record,
+    new_result,
+    refused_picture,
+)
 from cds_worker.pipeline import Pipeline
 from cds_worker.stack import Stack
+from cds_worker.stage import DeviceFailed
+from cds_worker.stored import StoredFileLost, stored_file
 from cds_worker.warming import warm
 
 ACTOR = "worker"
 TURN_SECONDS = HARD_LIMIT_SECONDS / 2
 """A study that takes longer is handed back with what is done, long before the hard limit kills the task."""
 RETRY_SECONDS = 15.0
-"""How long to wait after something outside was missing."""
+"""How long to wait after something outside was missing; doubled each time for what is worth few tries."""
 
 log = structlog.get_logger("worker")
 
@@ -72,20 +84,30 @@ class Analyst:
         )
 
     def work(self, job_id: int) -> None:
-        """Do the analysis job `job_id` unless it is done, not due, or somebody else's."""
-        claim = self._claim(job_id)
-        if claim is None:
-            return
-        if claim.exhausted:
-            self._bury(claim, f"its analysis crashed {MAX_ATTEMPTS} times")
-            return
+        """Do the analysis job `job_id` unless it is done, not due, or somebody else's.
+
+        Raises DeviceFailed, the job handed back, where this process can't analyse anything any more.
+        """
         try:
-            with Lease(self.engine, job_id, self.owner) as lease:
-                self._analyse(claim, lease)
+            claim = self._claim(job_id)
+            if claim is not None:
+                self._work(claim)
         except LeaseLost:
             log.warning("analysis-abandoned", job=job_id)
+        except SQLAlchemyError as error:
+            log.error("database-away", job=job_id, error=type(error).__name__)
+
+    def _work(self, claim: Claim) -> None:
+        try:
+            with Lease(self.engine, claim.job_id, self.owner) as lease:
+                self._analyse(claim, lease)
         except IllegalMove as error:
             self._drop(claim, str(error))
+        except StoredFileLost as error:
+            self._try_again(claim, error)
+        except DeviceFailed as error:
+            self._try_again(claim, error)
+            raise
         except Unavailable as error:
             self._put_off(claim, error)
         except Refused as error:
@@ -101,17 +123,66 @@ class Analyst:
         """Do what is left of a revision, picture by picture, each committed before the next one."""
         revision, pictures = self._start(claim.subject_id, lease)
         end = time.monotonic() + TURN_SECONDS
+        if claim.exhausted:
+            pictures = self._give_up_first(claim, revision, pictures, lease)
+        lost: StoredFileLost | None = None
         for picture in pictures:
             if self.stopping() or time.monotonic() > end:
                 self._hand_back(claim, lease)
                 return
             lease.check()
-            path = self.settings.storage.directory / picture.path
-            analysed = analyse_picture(
-                self.pipeline, self.decoder, path, self.settings.worker.max_pixels, revision.number
-            )
+            try:
+                analysed = self._analysed(claim, revision, picture)
+            except StoredFileLost as error:
+                lost = error
+                continue
             self._record(revision, picture, analysed, lease)
+        if lost is not None:
+            raise lost
         self._finish(revision, lease)
+
+    def _analysed(self, claim: Claim, revision: Revision, picture: Instance) -> AnalysedPicture:
+        """Return what goes back for a picture: its analysis, or the report that there is none and why.
+
+        Raises StoredFileLost while it may still come back.
+        """
+        storage, max_pixels = self.settings.storage.directory, self.settings.worker.max_pixels
+        try:
+            path = stored_file(storage, picture.path, picture.sha256)
+            return analyse_picture(self.pipeline, self.decoder, path, max_pixels, revision.number)
+        except StoredFileLost as error:
+            if claim.attempts < MAX_ATTEMPTS:
+                raise
+            return self._refused(revision, picture, Refused(error.code, error.message, error.action))
+        except Refused as refusal:
+            return self._refused(revision, picture, refusal)
+
+    def _refused(self, revision: Revision, picture: Instance, refusal: Refused) -> AnalysedPicture:
+        """Return the report on a picture from its file's header, else from what the database knows of it."""
+        storage = self.settings.storage.directory
+        try:
+            header = read_header(stored_file(storage, picture.path, picture.sha256))
+            return refused_picture(self.pipeline, header, refusal, revision.number)
+        except CdsError:
+            with snapshot(self.engine) as session:
+                study = session.get_one(Study, revision.study_instance_uid)
+            header = header_of_record(picture, study)
+            return refused_picture(self.pipeline, header, refusal, revision.number)
+
+    def _give_up_first(
+        self, claim: Claim, revision: Revision, pictures: list[Instance], lease: Lease
+    ) -> list[Instance]:
+        """Refuse the picture that was in hand whenever the worker died, and return the others.
+
+        Pictures are taken in order and each one done counts the attempts anew, so it is the first one left.
+        """
+        crashed = f"Its analysis crashed {MAX_ATTEMPTS} times."
+        if not pictures or claim.attempts > MAX_ATTEMPTS + 1:
+            raise Refused("analysis_crashes", crashed, "Look at the worker's log.")
+        refusal = Refused("analysis_crashes", crashed, "Report this with the worker's log.")
+        log.error("picture-given-up", job=claim.job_id, attempts=claim.attempts)
+        self._record(revision, pictures[0], self._refused(revision, pictures[0], refusal), lease)
+        return pictures[1:]
 
     def _start(self, revision_id: int, lease: Lease) -> tuple[Revision, list[Instance]]:
         """Return the revision and its pictures that have no report yet."""
@@ -139,6 +210,7 @@ class Analyst:
                 detail=audit_detail(analysed),
                 refused=analysed.refusal is not None,
             )
+            jobs.progress(session, lease.job_id, self.owner)
 
     def _finish(self, revision: Revision, lease: Lease) -> None:
         """Close the analysis, make its deliveries, and wake who sends them once that is committed."""
@@ -158,6 +230,14 @@ class Analyst:
             jobs.hand_back(session, claim.job_id, self.owner, not_before=_now())
         lease.end()
         wake(self.app, JobKind.ANALYSIS, claim.job_id)
+
+    def _try_again(self, claim: Claim, error: Unavailable) -> None:
+        """Try again later, but not for ever: after MAX_ATTEMPTS without progress the picture is refused."""
+        wait = RETRY_SECONDS * 2 ** (claim.attempts - 1)
+        log.warning("analysis-tried-again", job=claim.job_id, wait_seconds=wait, **error.as_json())
+        later = _now() + timedelta(seconds=wait)
+        with transaction(self.engine) as session:
+            jobs.retry_later(session, claim.job_id, self.owner, not_before=later, error=error.message)
 
     def _put_off(self, claim: Claim, error: Unavailable) -> None:
         """Try again later, for as long as it takes: a missing disk or process is not the study's fault."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
+
+from cds_db.models import Instance, Study
 from cds_db.studies import NewResult
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import Refused
@@ -14,6 +17,8 @@ from cds_plugin.results.build import BuiltResult
 from cds_plugin.study import Analysis, BundleIdentity, Lesion, LesionClass, OperatingPoint
 from cds_worker.keeping import KeptFile
 from cds_worker.pipeline import Pipeline
+from cds_worker.stage import StageFailed
+from cds_worker.warming import check_device
 
 DECIMALS = 6
 
@@ -36,18 +41,54 @@ def analyse_picture(
 ) -> AnalysedPicture:
     """Return analysis and result objects of the DICOM file at `path`.
 
-    Pixels that can't be had make a report that says so. Raises Refused where not even a report can refer to
-    the picture, Unavailable where the file can't be opened.
+    Pixels that can't be had, or that a model can't do with, make a report that says so. Raises Refused where
+    not even a report can refer to the picture, Unavailable where the file can't be opened, DeviceFailed
+    where no picture can be analysed.
     """
     try:
-        photograph = decoder.decode(path, max_pixels)
-        analysis = pipeline.analyse(photograph)
-        results = pipeline.results(photograph.header, photograph.rgb, analysis, revision)
-        return AnalysedPicture(*results, photograph.pixel_spacing_mm)
+        return _tried_twice(pipeline, decoder, path, max_pixels, revision)
     except Refused as refusal:
-        header = read_header(path)
-        results = pipeline.results(header, None, pipeline.not_analysed(header, refusal), revision)
-        return AnalysedPicture(*results, refusal=refusal)
+        return refused_picture(pipeline, read_header(path), refusal, revision)
+
+
+def refused_picture(pipeline: Pipeline, header: Dataset, refusal: Refused, revision: int) -> AnalysedPicture:
+    """Return the report "not analysed: reason" on a picture; raises Refused as `Pipeline.results` does."""
+    results = pipeline.results(header, None, pipeline.not_analysed(header, refusal), revision)
+    return AnalysedPicture(*results, refusal=refusal)
+
+
+def header_of_record(instance: Instance, study: Study) -> Dataset:
+    """Return what the database knows of a picture, as far as a report needs it."""
+    header = Dataset()
+    header.SpecificCharacterSet = "ISO_IR 192"
+    header.SOPClassUID = instance.sop_class_uid
+    header.SOPInstanceUID = instance.sop_instance_uid
+    header.StudyInstanceUID = study.study_instance_uid
+    header.SeriesInstanceUID = instance.series_instance_uid
+    header.PatientID = study.patient_id
+    if study.issuer_of_patient_id:
+        header.IssuerOfPatientID = study.issuer_of_patient_id
+    return header
+
+
+def _tried_twice(
+    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, revision: int
+) -> AnalysedPicture:
+    """Try again where a stage failed and the device is well: memory that was short may be there now."""
+    try:
+        return _analysed(pipeline, decoder, path, max_pixels, revision)
+    except StageFailed:
+        check_device(pipeline, decoder)
+        return _analysed(pipeline, decoder, path, max_pixels, revision)
+
+
+def _analysed(
+    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, revision: int
+) -> AnalysedPicture:
+    photograph = decoder.decode(path, max_pixels)
+    analysis = pipeline.analyse(photograph)
+    results = pipeline.results(photograph.header, photograph.rgb, analysis, revision)
+    return AnalysedPicture(*results, photograph.pixel_spacing_mm)
 
 
 def new_result(result: BuiltResult, file: KeptFile, source_sop_instance_uid: str) -> NewResult:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -22,6 +20,7 @@ from cds_worker.classification import ClassificationPredictor, classify, operati
 from cds_worker.quality import QualityPredictor, assess, not_decoded
 from cds_worker.segmentation import SegmentationPredictor, find_lesions
 from cds_worker.stack import Stack, devices, import_stack
+from cds_worker.stage import stage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,15 +60,18 @@ class Pipeline:
         return cls(checked.identities, device, gate, segmenter, classifier, point)
 
     def analyse(self, photograph: Photograph) -> Analysis:
-        """Return the quality verdict and, unless it is non-diagnostic, every lesion found and named."""
+        """Return the quality verdict and, unless it is non-diagnostic, every lesion found and named.
+
+        Raises StageFailed, a Refused, where a model can't do with this picture.
+        """
         seconds: dict[str, float] = {}
         lesions: tuple[Lesion, ...] = ()
-        with _stage(seconds, "quality"):
+        with stage(seconds, "quality"):
             quality = assess(self.quality_gate, photograph.rgb)
         if quality.verdict is not Verdict.NON_DIAGNOSTIC:
-            with _stage(seconds, "segmentation"):
+            with stage(seconds, "segmentation"):
                 found = find_lesions(self.segmenter, photograph.rgb)
-            with _stage(seconds, "classification"):
+            with stage(seconds, "classification"):
                 lesions = classify(self.classifier, photograph.rgb, found)
         rows, columns = photograph.rgb.shape[:2]
         return Analysis(rows, columns, quality, lesions, self.bundles, self.operating_point, seconds)
@@ -83,18 +85,14 @@ class Pipeline:
     def results(
         self, header: Dataset, rgb: Rgb | None, analysis: Analysis, revision: int
     ) -> tuple[Analysis, tuple[BuiltResult, ...]]:
-        """Return the objects that go back for one picture, and the analysis with their seconds added."""
+        """Return the objects that go back for one picture, and the analysis with their seconds added.
+
+        Raises Refused where the header can't be referred to, or no object can be made from it.
+        """
         seconds = dict(analysis.seconds)
-        with _stage(seconds, "results"):
+        with stage(seconds, "results"):
             built = build_results(header, rgb, analysis, revision)
         return replace(analysis, seconds=seconds), built
-
-
-@contextmanager
-def _stage(seconds: MutableMapping[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[name] = round(time.perf_counter() - start, 4)
 
 
 def _count(value: object) -> int:
