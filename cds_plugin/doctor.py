@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,12 +19,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from cds_db.migrate import is_current
 from cds_db.session import open_engine
 from cds_plugin.broker import broker_url
-from cds_plugin.checks import answers_echo, broker_answers
-from cds_plugin.config import EMBEDDED_BROKER, Destination, Settings
+from cds_plugin.checks import answers_echo, broker_answers, listener_answers
+from cds_plugin.config import EMBEDDED_BROKER, Destination, Settings, Tls
+from cds_plugin.errors import Refused
+from cds_plugin.tls.files import server_context
+from cds_plugin.tls.outgoing import client_tls
+from cds_plugin.tls.reading import read_certificates
 
 CHILD_SECONDS = 120.0
 """Importing torch from a cold disk takes tens of seconds; more than this is a fault."""
 FREE_BYTES_WANTED = 2_000_000_000
+CERTIFICATE_DAYS_WANTED = 30
+"""A month to get a new certificate from whoever signs them."""
 TORCH_PROBE = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
 PEER_ACTION = "Start the peer, or correct its ae_title, host and port."
 
@@ -44,9 +52,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _spool(settings.storage.directory)
     yield _bundles(settings)
     yield _torch()
+    if settings.tls.certificate is not None:
+        yield _certificate(settings.tls, datetime.now(UTC))
     yield _listener(settings)
     for destination in settings.destinations:
-        yield _peer(destination)
+        yield _peer(settings, destination)
 
 
 def _database(settings: Settings) -> Finding:
@@ -113,17 +123,47 @@ def _torch() -> Finding:
     )
 
 
+def _certificate(tls: Tls, now: datetime) -> Finding:
+    """Check the files of [tls] together, who may read the key, and how long our certificate is good."""
+    assert tls.certificate is not None and tls.key is not None
+    try:
+        if tls.listens:
+            server_context(tls)
+        own = read_certificates(tls.certificate)[0]
+        key_is_private = not tls.key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    except Refused as refusal:
+        return Finding("tls", False, refusal.message, refusal.action)
+    except OSError as error:
+        return Finding("tls", False, f"{tls.key}: {error.strerror}", "Correct tls.key.")
+    days = (own.valid_until - now).days
+    detail = f"{own.identity.common_name}: good until {own.valid_until:%Y-%m-%d} ({days} days)"
+    if days < CERTIFICATE_DAYS_WANTED:
+        return Finding("tls", False, detail, "Replace tls.certificate; no restart is needed.")
+    if not key_is_private:
+        return Finding("tls", False, f"{tls.key}: others may read it", "chmod 600 it.")
+    return Finding("tls", True, detail)
+
+
 def _listener(settings: Settings) -> Finding:
     where = settings.listener
-    answers = answers_echo(where.host, where.port, where.ae_title)
-    detail = f"{where.ae_title}@{where.host}:{where.port}: {'answers' if answers else 'no answer to C-ECHO'}"
+    port = where.port if settings.tls.plain else settings.tls.port
+    try:
+        answers = listener_answers(settings)
+    except Refused as refusal:
+        return Finding("listener", False, refusal.message, refusal.action)
+    detail = f"{where.ae_title}@{where.host}:{port}: {'answers' if answers else 'no answer to C-ECHO'}"
     return Finding("listener", answers, detail, "" if answers else "Start it with: cds-plugin up")
 
 
-def _peer(peer: Destination) -> Finding:
-    answers = answers_echo(peer.host, peer.port, peer.ae_title)
-    detail = f"{peer.ae_title}@{peer.host}:{peer.port}: {'answers' if answers else 'no answer to C-ECHO'}"
-    return Finding(f"destination {peer.name}", answers, detail, "" if answers else PEER_ACTION)
+def _peer(settings: Settings, peer: Destination) -> Finding:
+    check, where = f"destination {peer.name}", f"{peer.ae_title}@{peer.host}:{peer.port}"
+    tls = client_tls(settings.tls, peer)
+    try:
+        answers = answers_echo(peer.host, peer.port, peer.ae_title, tls=tls)
+    except Refused as refusal:
+        return Finding(check, False, f"{where}: {refusal.message}", refusal.action)
+    detail = f"{where}{' (TLS)' if tls else ''}: {'answers' if answers else 'no answer to C-ECHO'}"
+    return Finding(check, answers, detail, "" if answers else PEER_ACTION)
 
 
 def _child(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cds_plugin.console import Exit, JsonOption, guarded, print_json, report, stderr
+from cds_plugin.config import load_settings
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, report, stderr
 from cds_plugin.deliver.sender import Answer, Outgoing, Peer, read_outgoing, send_files
 from cds_plugin.errors import Refused
+from cds_plugin.tls.outgoing import ClientTls
 
 CALLING_AE = "CDS-SEND"
 _PEER = re.compile(r"(?P<ae>[^@\\]{1,16})@(?P<host>[^@]+):(?P<port>[0-9]{1,5})")
@@ -21,10 +24,15 @@ def command(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.", exists=True)],
     to: Annotated[str, typer.Option("--to", help="The peer as AE@host:port.")],
     calling: Annotated[str, typer.Option("--calling", help="The AE title to call with.")] = CALLING_AE,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS, with the files of [tls].")] = False,
+    server_name: Annotated[
+        str, typer.Option(help="The name in the peer's certificate (default: its host; * for any).")
+    ] = "",
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send DICOM files to a peer with C-STORE; exit 1 where one was refused."""
-    guarded(lambda: _send(paths, parse_peer(to), calling, as_json))
+    guarded(lambda: _send(paths, _secured(parse_peer(to), tls, server_name, config), calling, as_json))
 
 
 def parse_peer(text: str) -> Peer:
@@ -33,6 +41,16 @@ def parse_peer(text: str) -> Peer:
     if found is None or not 0 < int(found["port"]) < 65536:
         raise typer.BadParameter(f"{text!r} is not AE@host:port", param_hint="--to")
     return Peer(found["ae"].strip(), found["host"].strip("[]"), int(found["port"]))
+
+
+def _secured(peer: Peer, tls: bool, server_name: str, config: Path | None) -> Peer:
+    """Return the peer with our TLS files; without --tls no settings are read."""
+    if not tls:
+        return peer
+    files = load_settings(config).tls
+    if files.authorities is None:
+        raise Refused("bad_setting", "tls.authorities: needed to trust the peer", "Name a PEM file of CAs.")
+    return replace(peer, tls=ClientTls(files, server_name or peer.host))
 
 
 def _send(paths: Sequence[Path], peer: Peer, calling: str, as_json: bool) -> int:

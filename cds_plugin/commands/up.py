@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from cds_db.migrate import upgrade
 from cds_db.processes import alive
 from cds_db.session import open_engine, snapshot
-from cds_plugin.checks import answers_echo, broker_answers
+from cds_plugin.checks import broker_answers, listener_answers, port_is_open
 from cds_plugin.config import EMBEDDED_BROKER, Settings, load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, log_to_stderr, print_json, stdout
 from cds_plugin.database import database_failures
@@ -76,14 +76,20 @@ def _supervisor(settings: Settings, config: Path | None) -> Supervisor:
 
 
 def _checks(settings: Settings, engine: Engine, since: datetime) -> dict[str, Callable[[], bool]]:
-    listener = settings.listener
     checks: dict[str, Callable[[], bool]] = {
         "broker": lambda: broker_answers(settings),
-        "listener": lambda: answers_echo(listener.host, listener.port, listener.ae_title),
+        "listener": lambda: _listener_is_up(settings, engine, since),
     }
     for name in ("worker", "deliver", "sweep", *(["web"] if settings.web.enabled else [])):
         checks[name] = lambda name=name: _said_hello(engine, name, since)  # type: ignore[misc]
     return checks
+
+
+def _listener_is_up(settings: Settings, engine: Engine, since: datetime) -> bool:
+    """Return whether it answers; nothing is said to a TLS port: our certificate need not be a caller's."""
+    if settings.tls.plain:
+        return listener_answers(settings)
+    return _said_hello(engine, "listener", since) and port_is_open(settings.listener.host, settings.tls.port)
 
 
 def _said_hello(engine: Engine, name: str, since: datetime) -> bool:
@@ -92,13 +98,16 @@ def _said_hello(engine: Engine, name: str, since: datetime) -> bool:
 
 
 def _announce(supervisor: Supervisor, settings: Settings, as_json: bool) -> None:
-    listener = settings.listener
+    listener, tls = settings.listener, settings.tls
+    port = listener.port if tls.plain else tls.port
     if as_json:
-        where = {"ae": listener.ae_title, "host": listener.host, "port": listener.port}
+        where = {"ae": listener.ae_title, "host": listener.host, "port": port}
+        where |= {"tls_port": tls.port} if tls.listens else {}
         web = {"web": {"host": settings.web.host, "port": settings.web.port}} if settings.web.enabled else {}
         print_json({"ready": True, "listener": where, **web, "pids": {"broker": None} | supervisor.pids()})
         return
-    stdout.print(f"ready: {listener.ae_title} listens on {listener.host}:{listener.port}; Ctrl-C stops it")
+    secure = f", with TLS on port {tls.port}" if tls.listens else ""
+    stdout.print(f"ready: {listener.ae_title} listens on {listener.host}:{port}{secure}; Ctrl-C stops it")
 
 
 def _stop_on_signal(supervisor: Supervisor) -> None:

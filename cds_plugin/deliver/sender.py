@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
+from typing import Protocol, cast
 
 from pydicom.errors import InvalidDicomError
 from pynetdicom import AE, _config, build_context, evt
@@ -14,7 +16,9 @@ from pynetdicom.dsutils import split_dataset
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
+from cds_plugin.config import Settings
 from cds_plugin.errors import Refused, Unavailable
+from cds_plugin.tls.outgoing import ClientContext, ClientTls, TlsPeer, client_tls
 from cds_plugin.wire import quicken
 
 CONTEXTS = 128
@@ -35,14 +39,29 @@ WARNINGS = frozenset((0xB000, 0xB006, 0xB007))
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """An application entity that takes objects."""
+    """An application entity that takes objects; `tls` is None where it takes plain DICOM."""
 
     ae_title: str
     host: str
     port: int
+    tls: ClientTls | None = None
 
     def __str__(self) -> str:
         return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+class PeerTable(TlsPeer, Protocol):
+    """What a table of the settings says of a peer."""
+
+    @property
+    def ae_title(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+def peer_of(settings: Settings, table: PeerTable) -> Peer:
+    """Return the peer that a table of the settings describes, with our TLS files where it speaks TLS."""
+    return Peer(table.ae_title, table.host, table.port, client_tls(settings.tls, table))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +158,35 @@ def association_with(
     entity.connection_timeout = CONNECT_SECONDS
     entity.acse_timeout = ACSE_SECONDS
     entity.dimse_timeout = entity.network_timeout = DIMSE_SECONDS
+    tls = peer.tls.arguments() if peer.tls else None
     association = entity.associate(
         peer.host,
         peer.port,
         contexts=list(contexts),
         ae_title=peer.ae_title,
         ext_neg=list(roles),
+        tls_args=cast(tuple[SSLContext, str] | None, tls),
         evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: quicken(event.assoc, PDU_SECONDS)), *handlers],
     )
     if not association.is_established and not _only_contexts_refused(association):
-        how = "rejected the association" if association.is_rejected else "cannot be reached"
-        raise Unavailable("peer_away", f"{peer} {how}", "Start the peer, and make it know our AE title.")
+        raise _away(peer, association, tls[0] if tls else None)
     try:
         yield association
     finally:
         association.release()
+
+
+def _away(peer: Peer, association: Association, tls: ClientContext | None) -> Unavailable:
+    if association.is_rejected:
+        how, action = "rejected the association", "Make the peer know our AE title."
+    elif tls is not None and tls.problem:
+        how, action = (
+            f"cannot be reached over TLS: {tls.problem}",
+            "Compare its certificates and ours ([tls]).",
+        )
+    else:
+        how, action = "cannot be reached", "Start the peer, or correct its host and port."
+    return Unavailable("peer_away", f"{peer} {how}", action)
 
 
 def _only_contexts_refused(association: Association) -> bool:

@@ -27,7 +27,7 @@ from cds_db.session import snapshot, transaction
 from cds_db.stages import IllegalMove
 from cds_plugin.config import Settings
 from cds_plugin.deliver.backoff import ATTEMPTS, AWAY, REFUSED, Backoff
-from cds_plugin.deliver.sender import Answer, Outgoing, Peer, read_outgoing, send_files
+from cds_plugin.deliver.sender import Answer, Outgoing, Peer, peer_of, read_outgoing, send_files
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
 from cds_plugin.receive.spool import sha256_of
@@ -115,7 +115,7 @@ class Deliverer:
     def _peer(self, name: str) -> Peer:
         for each in self.settings.destinations:
             if each.name == name:
-                return Peer(each.ae_title, each.host, each.port)
+                return peer_of(self.settings, each)
         raise Refused("unknown_destination", f"no destination is named {name!r}", "Add it to the settings.")
 
     def _outgoing(self, result: Result) -> Outgoing:

@@ -39,7 +39,12 @@ def load_client(context: ssl.SSLContext, tls: Tls) -> None:
 
 
 def load_trusted(context: ssl.SSLContext, tls: Tls) -> None:
-    """Trust the authorities of `[tls]` and no others, and refuse what they revoked."""
+    """Trust the authorities of `[tls]` and no others, and refuse what they revoked.
+
+    A peer's own certificate among the authorities is trusted as it stands (RFC 5280 section 6.1 asks for no
+    self-signed anchor): that pins a peer whose CA nobody here trusts.
+    """
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     for name, file in _written(authorities=tls.authorities, revoked=tls.revoked):
         _check_readable(name, file)
         try:
