@@ -8,6 +8,7 @@ from threading import Event
 import structlog
 
 from cds_db.stages import JobKind
+from cds_plugin.commitment.reporter import Reporter
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, guarded, log_to_stderr
 from cds_plugin.database import open_database
@@ -22,7 +23,7 @@ PROCESS_NAME = "deliver"
 
 
 def command(config: ConfigOption = None) -> None:
-    """Send results to their destinations until SIGTERM or Ctrl-C."""
+    """Send results to their destinations and commitment reports until SIGTERM or Ctrl-C."""
     guarded(lambda: _deliver(config))
 
 
@@ -31,13 +32,14 @@ def _deliver(config: Path | None) -> None:
     settings = load_settings(config)
     engine = open_database(settings)
     stopping = Event()
-    dispatcher = Dispatcher(engine, Deliverer(settings, engine, stopping))
+    dispatcher = Dispatcher(engine, Deliverer(settings, engine, stopping), Reporter(settings, engine))
     app = make_app(settings)
     app.task(name=TASK_OF[JobKind.DELIVERY])(dispatcher.submit)
+    app.task(name=TASK_OF[JobKind.COMMITMENT])(dispatcher.submit)
     worker = app.Worker(
         pool="threads",
         concurrency=1,
-        queues=[QUEUE_OF[JobKind.DELIVERY]],
+        queues=[QUEUE_OF[JobKind.DELIVERY], QUEUE_OF[JobKind.COMMITMENT]],
         hostname=f"{PROCESS_NAME}@%h",
         without_gossip=True,
         without_mingle=True,

@@ -22,38 +22,40 @@ class FailureReason(IntEnum):
     DUPLICATE_TRANSACTION_UID = 0x0131
 
 
-def not_held(
-    references: Sequence[Reference],
-    kept: Mapping[str, Sequence[KeptFile]],
-    is_intact: Callable[[KeptFile], bool],
-) -> dict[Reference, FailureReason]:
-    """Return the references that are not held, with the reason. Pure but for what `is_intact` looks at.
+Check = Callable[[KeptFile], FailureReason | None]
 
-    Where one instance was sent with different bytes all of them must be intact: the requester means one.
+
+def not_held(
+    references: Sequence[Reference], kept: Mapping[str, Sequence[KeptFile]], check: Check
+) -> dict[Reference, FailureReason]:
+    """Return the references that are not held, with the reason. Pure but for what `check` looks at.
+
+    Where one instance was sent with different bytes all of them must be there: the requester means one.
     """
     reasons: dict[Reference, FailureReason] = {}
     for each in references:
-        reason = _reason(each, kept.get(each.sop_instance_uid, ()), is_intact)
+        reason = _reason(each, kept.get(each.sop_instance_uid, ()), check)
         if reason is not None:
             reasons[each] = reason
     return reasons
 
 
-def _reason(
-    reference: Reference, files: Sequence[KeptFile], is_intact: Callable[[KeptFile], bool]
-) -> FailureReason | None:
+def _reason(reference: Reference, files: Sequence[KeptFile], check: Check) -> FailureReason | None:
     if not files:
         return FailureReason.NO_SUCH_INSTANCE
     of_class = [each for each in files if each.sop_class_uid == reference.sop_class_uid]
     if not of_class:
         return FailureReason.CLASS_INSTANCE_CONFLICT
-    return None if all(map(is_intact, of_class)) else FailureReason.PROCESSING_FAILURE
+    return next(filter(None, map(check, of_class)), None)
 
 
-def is_intact(directory: Path, file: KeptFile) -> bool:
-    """Return whether the file below the storage directory has the bytes that were recorded."""
+def problem_of(directory: Path, file: KeptFile) -> FailureReason | None:
+    """Return why the file below the storage directory does not count, None where its bytes are intact."""
     path = directory / file.path
     try:
-        return path.stat().st_size == file.size_bytes and sha256_of(path) == file.sha256
+        intact = path.stat().st_size == file.size_bytes and sha256_of(path) == file.sha256
+    except FileNotFoundError:
+        return FailureReason.NO_SUCH_INSTANCE
     except OSError:
-        return False
+        return FailureReason.PROCESSING_FAILURE
+    return None if intact else FailureReason.PROCESSING_FAILURE

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from cds_db import commitment, jobs
 from cds_db.commitment import Asked, Reference
 from cds_db.session import snapshot, transaction
-from cds_plugin.commitment.holding import FailureReason, is_intact, not_held
+from cds_plugin.commitment.holding import FailureReason, not_held, problem_of
 from cds_plugin.commitment.report import EventType, all_failed, failed_uids, report_of, send_report
 from cds_plugin.config import Settings
 from cds_plugin.deliver.backoff import AWAY, REFUSED, Backoff
@@ -102,7 +102,7 @@ class Reporter:
             return all_failed(asked.references, FailureReason.DUPLICATE_TRANSACTION_UID)
         with snapshot(self.engine) as session:
             kept = commitment.kept_files(session, [each.sop_instance_uid for each in asked.references])
-        return not_held(asked.references, kept, partial(is_intact, self.settings.storage.directory))
+        return not_held(asked.references, kept, partial(problem_of, self.settings.storage.directory))
 
     def _to_known_address(self, asked: Asked) -> Sending:
         peer = known_address(self.settings, asked.calling_ae)

@@ -1,4 +1,7 @@
-"""Deliveries side by side: each destination has its own threads, so a PACS that hangs holds up no other."""
+"""Deliveries side by side: each destination has its own threads, so a PACS that hangs holds up no other.
+
+Commitment reports have threads of their own, whoever they are for: AE titles cost a stranger nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,60 +9,79 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, and_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db.models import Delivery, Job
 from cds_db.session import snapshot
 from cds_db.stages import JobKind
+from cds_plugin.commitment.reporter import Reporter
 from cds_plugin.deliver.task import Deliverer
 
 log = structlog.get_logger()
 
 ASSOCIATIONS_PER_DESTINATION = 2
 """A PACS is not to be flooded by us."""
+REPORTS_AT_ONCE = 4
+"""A requester that hangs holds one of these threads for as long as an association request may take."""
 
 
 class Dispatcher:
     """Takes job ids at once and runs them in the order of their coming, per destination."""
 
-    def __init__(self, engine: Engine, deliverer: Deliverer) -> None:
+    def __init__(self, engine: Engine, deliverer: Deliverer, reporter: Reporter) -> None:
         self._engine = engine
         self._deliverer = deliverer
+        self._reporter = reporter
+        self._reports = ThreadPoolExecutor(REPORTS_AT_ONCE, thread_name_prefix="report")
         self._lock = threading.Lock()
         self._waiting: set[int] = set()
         self._threads: dict[str, ThreadPoolExecutor] = {}
 
     def submit(self, job_id: int) -> None:
         """Queue a job; one that waits here already, or that nobody knows, is left alone."""
-        destination = self._destination(job_id)
-        if destination is None:
+        found = self._look_up(job_id)
+        if found is None:
             return
+        kind, destination = found
         with self._lock:
             if job_id in self._waiting:
                 return
             self._waiting.add(job_id)
-            threads = self._threads.get(destination) or ThreadPoolExecutor(
-                ASSOCIATIONS_PER_DESTINATION, thread_name_prefix=f"deliver-{destination}"
-            )
-            self._threads[destination] = threads
-        threads.submit(self._run, job_id)
+            threads = self._reports if kind is JobKind.COMMITMENT else self._threads_of(str(destination))
+        threads.submit(self._run, job_id, kind)
 
     def close(self) -> None:
         """Wait for what runs; what waits stays in the database and is woken again."""
-        for threads in self._threads.values():
+        for threads in (self._reports, *self._threads.values()):
             threads.shutdown(cancel_futures=True)
 
-    def _run(self, job_id: int) -> None:
+    def _threads_of(self, destination: str) -> ThreadPoolExecutor:
+        if destination not in self._threads:
+            self._threads[destination] = ThreadPoolExecutor(
+                ASSOCIATIONS_PER_DESTINATION, thread_name_prefix=f"deliver-{destination}"
+            )
+        return self._threads[destination]
+
+    def _run(self, job_id: int, kind: JobKind) -> None:
         with self._lock:
             self._waiting.discard(job_id)
-        self._deliverer.run(job_id)
+        if kind is JobKind.COMMITMENT:
+            self._reporter.run(job_id)
+        else:
+            self._deliverer.run(job_id)
 
-    def _destination(self, job_id: int) -> str | None:
-        of_job = select(Delivery.destination).join(Job, Job.subject_id == Delivery.id)
+    def _look_up(self, job_id: int) -> tuple[JobKind, str | None] | None:
+        """Return the kind of a job that is ours, and the destination of a delivery."""
+        wanted = (
+            select(Job.kind, Delivery.destination)
+            .outerjoin(Delivery, and_(Job.kind == JobKind.DELIVERY, Job.subject_id == Delivery.id))
+            .where(Job.id == job_id, Job.kind != JobKind.ANALYSIS)
+        )
         try:
             with snapshot(self._engine) as session:
-                return session.scalar(of_job.where(Job.id == job_id, Job.kind == JobKind.DELIVERY))
+                found = session.execute(wanted).one_or_none()
         except SQLAlchemyError as error:
             log.error("database is away", job=job_id, problem=type(error).__name__)
             return None
+        return None if found is None else (found.kind, found.destination)

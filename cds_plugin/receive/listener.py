@@ -1,4 +1,4 @@
-"""The DICOM listener: C-ECHO and C-STORE for every storage class and transfer syntax."""
+"""The DICOM listener: C-ECHO, storage commitment, and C-STORE for every class and transfer syntax."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db import studies
 from cds_db.session import transaction
+from cds_plugin.commitment.request import PUSH_MODEL
 from cds_plugin.config import Settings
 from cds_plugin.presence import Presence
 from cds_plugin.receive.acceptor import ListenerEntity
 from cds_plugin.receive.activity import keep_recorded
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
 from cds_plugin.receive.bounds import Bounds
+from cds_plugin.receive.commitment import CommitmentHandler
 from cds_plugin.receive.gate import Gate
 from cds_plugin.receive.reception import Reception, turns
 from cds_plugin.receive.server import BoundedMessages
@@ -84,6 +86,7 @@ class DicomListener:
         return [
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
             (evt.EVT_C_STORE, self._handler()),
+            (evt.EVT_N_ACTION, CommitmentHandler(self._settings, self._engine, self._ledger, self._turn)),
             (evt.EVT_ESTABLISHED, self._ledger.open),
             (evt.EVT_PDU_RECV, self._ledger.touch),
             (evt.EVT_CONN_CLOSE, _end_what_never_began),
@@ -152,6 +155,7 @@ class DicomListener:
 def _entity(settings: Settings, bounds: Bounds) -> ListenerEntity:
     entity = ListenerEntity(ae_title=settings.listener.ae_title)
     entity.add_supported_context(Verification)
+    entity.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=False)
     entity.require_called_aet = True
     entity.maximum_associations = bounds.associations
     entity.maximum_pdu_size = bounds.pdu_bytes

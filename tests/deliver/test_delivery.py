@@ -27,6 +27,7 @@ from cds_db.migrate import upgrade
 from cds_db.models import Delivery, Job
 from cds_db.session import open_engine, snapshot, transaction
 from cds_db.stages import DeliveryState, JobKind, JobState
+from cds_plugin.commitment.reporter import Reporter
 from cds_plugin.config import Broker, Database, Destination, Settings, Storage
 from cds_plugin.deliver.dispatch import Dispatcher
 from cds_plugin.deliver.task import Deliverer
@@ -292,7 +293,9 @@ def test_destinations_do_not_block_each_other(postroom: Postroom, ports: list[in
     stuck, second = zip(*(postroom.a_finished_analysis("pacs", "second") for _ in range(4)), strict=True)
     with socket.create_server((LOOPBACK, ports[0])), Pacs(ports[1]) as pacs:
         dispatcher = Dispatcher(
-            postroom.engine, Deliverer(postroom.settings, postroom.engine, postroom.stopping)
+            postroom.engine,
+            Deliverer(postroom.settings, postroom.engine, postroom.stopping),
+            Reporter(postroom.settings, postroom.engine),
         )
         for job_id in (*stuck, *second, *second):
             dispatcher.submit(job_id)
