@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,9 +38,38 @@ DirectoryOption = Annotated[
 ]
 
 
-@data.callback()
-def _data() -> None:
-    """Keeps `check` a sub-command while it is the only one."""
+@data.command()
+def prepare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Collections, or a folder with pictures.csv.")
+    ],
+    out: Annotated[Path, typer.Option(help="The index to write, CSV; its paths are relative to it.")],
+    folds: Annotated[int, typer.Option(min=2, max=20, help="Number of folds; fold 0 is held out.")] = 5,
+    seed: Annotated[int, typer.Option(help="Deals the groups out in another way.")] = 2018,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one index of HAM10000, ISIC and own folders: grouped, stratified folds and a check for leaks."""
+    try:
+        prepared = import_module("cds_bundles.data_prepare").prepare(folders, out, folds, seed)
+    except (ValueError, OSError) as problem:
+        raise _failure(str(problem)) from problem
+    except ModuleNotFoundError as missing:
+        raise _failure(f"{missing.name} is missing: install cds-plugin[worker,train]") from missing
+    document = {
+        "index": str(out.resolve()),
+        "pictures": prepared.pictures,
+        "groups": prepared.groups,
+        "folds": [dict(sorted(counts.items())) for counts in prepared.by_fold],
+        "look_alikes": [list(pair) for pair in prepared.look_alikes],
+    }
+    if as_json:
+        _print_json(document)
+    else:
+        for number, counts in enumerate(prepared.by_fold):
+            shares = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+            typer.echo(f"fold {number}: {counts.total()} pictures: {shares}")
+    for first, second in prepared.look_alikes:
+        typer.echo(f"look alike, kept in one fold: {first} {second}", err=True)
 
 
 @data.command()

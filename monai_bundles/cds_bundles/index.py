@@ -25,10 +25,12 @@ class Picture:
 
     path: Path
     source: str
-    """First folder of the path: ham10000, isic2018_task1, pad_ufes, background_skin, nonskin."""
+    """The collection; where the index has no such column, the first folder of the path: ham10000, ..."""
     isic_id: str
     lesion_id: str
     """The lesion's identity; the picture's own where the source gives none."""
+    patient_id: str
+    """Nothing where the source gives none."""
     dx: str
     """One of CLASSES, or another word or nothing where the source says otherwise."""
     mask_path: Path | None
@@ -61,9 +63,10 @@ def read_index(index: Path) -> tuple[Picture, ...]:
 def _picture(row: dict[str, str], root: Path) -> Picture:
     return Picture(
         path=root / row["path"],
-        source=Path(row["path"]).parts[0],
+        source=row.get("source") or Path(row["path"]).parts[0],
         isic_id=row["isic_id"],
         lesion_id=row["lesion_id"] or row["isic_id"] or row["path"],
+        patient_id=row.get("patient_id") or "",
         dx=row["dx"],
         mask_path=root / row["mask_path"] if row["mask_path"] else None,
         official_split=row["official_split"],
@@ -119,4 +122,4 @@ def leaks(pictures: Iterable[Picture]) -> tuple[str, ...]:
 
 
 def _identities(pictures: Iterable[Picture]) -> set[str]:
-    return {name for p in pictures for name in (p.lesion_id, p.isic_id) if name}
+    return {name for p in pictures for name in (p.lesion_id, p.isic_id, p.patient_id) if name}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .index import HAM10000, TASK1, Picture, from_source
+from .near_duplicates import CORRELATION, closest, thumbnails
 from .resize import resize_rgb
 from .scene_artefacts import Mask, Random, Rgb, change_light, through_camera
 from .scenes import (
@@ -37,8 +37,6 @@ LARGEST_FRAGMENT_SHARE = 0.55
 """Fragments cover at most this share of the picture they come from: the rest is needed as margin."""
 DRAWS = 200
 """Random pictures looked at before a source is given up as unsuitable."""
-DUPLICATE_CORRELATION = 0.985
-"""Two pictures whose normalised 16x16 thumbnails correlate above this are taken for the same lesion."""
 
 
 def read_rgb(path: Path) -> Rgb:
@@ -128,18 +126,9 @@ def _outlined(pictures: Sequence[Picture], source: str) -> tuple[Picture, ...]:
 
 def without_duplicates(training: Sequence[Picture], held_out: Sequence[Picture]) -> tuple[Picture, ...]:
     """`training` without what looks like a held-out picture under another name."""
-    ours, theirs = _thumbnails(training), _thumbnails(held_out)
-    likeness = np.concatenate([(part @ theirs.T).max(axis=1) for part in np.array_split(ours, 16)])
-    return tuple(p for p, like in zip(training, likeness, strict=True) if like < DUPLICATE_CORRELATION)
-
-
-def _thumbnails(pictures: Iterable[Picture]) -> NDArray[np.float32]:
-    rows = []
-    for picture in pictures:
-        small = resize_rgb(read_rgb(picture.path), 16, 16).astype(np.float32).reshape(-1, 3)
-        small = (small - small.mean(axis=0)).ravel()
-        rows.append(small / (np.linalg.norm(small) + 1e-6))
-    return np.stack(rows)
+    ours, theirs = (thumbnails(picture.path for picture in side) for side in (training, held_out))
+    likeness = closest(ours, theirs)
+    return tuple(p for p, like in zip(training, likeness, strict=True) if like < CORRELATION)
 
 
 def as_whole_frame(rng: Random, rgb: Rgb, mask: Mask, height: int, width: int) -> Scene:

@@ -27,8 +27,8 @@ HEADER = (
 HELD_OUT = "ham10000/a.jpg,I1,L1,mel,ham10000/a.png,HAM,train,0,256,256,crop,dermoscopy,dx_type=histo,0.5"
 SAME_LESION = "ham10000/b.jpg,I2,L1,mel,,HAM,train,1,256,256,crop,dermoscopy,dx_type=histo,"
 OTHER = "ham10000/c.jpg,I3,L2,nv,,HAM,train,2,256,256,crop,dermoscopy,dx_type=consensus,"
-TASK1_TRAIN = "isic2018_task1/d.jpg,I4,,nv,,Task1,task1-train;isic2017-train,,288,288,crop,dermoscopy,,"
-TASK1_TEST = "isic2018_task1/e.jpg,I5,,,,Task1,task1-train;isic2017-test,,288,288,crop,dermoscopy,,"
+TASK1_TRAIN = "isic2018_task1/d.jpg,I5,,nv,,Task1,task1-train;isic2017-train,,288,288,crop,dermoscopy,,"
+TASK1_TEST = "isic2018_task1/e.jpg,I4,,,,Task1,task1-train;isic2017-test,,288,288,crop,dermoscopy,,"
 TASK1_SAME = "isic2018_task1/f.jpg,I1,,mel,,Task1,task1-train;isic2017-train,,288,288,crop,dermoscopy,,"
 
 
@@ -46,14 +46,14 @@ def test_a_row_becomes_a_picture(tmp_path: Path) -> None:
     first, second = read_index(written(tmp_path, HELD_OUT, TASK1_TEST))
     assert (first.source, first.fold, first.histology, first.held_out) == (HAM10000, 0, True, True)
     assert first.mask_path == tmp_path / "ham10000/a.png"
-    assert (second.source, second.lesion_id, second.mask_path, second.held_out) == (TASK1, "I5", None, True)
+    assert (second.source, second.lesion_id, second.mask_path, second.held_out) == (TASK1, "I4", None, True)
 
 
 def test_split_drops_what_shares_a_lesion_or_a_picture_with_held_out_ones(tmp_path: Path) -> None:
     rows = (HELD_OUT, SAME_LESION, OTHER, TASK1_TRAIN, TASK1_TEST, TASK1_SAME)
     training, held_out = split(read_index(written(tmp_path, *rows)))
-    assert ids(training) == ["I3", "I4"]
-    assert ids(held_out) == ["I1", "I5"]
+    assert ids(training) == ["I3", "I5"]
+    assert ids(held_out) == ["I1", "I4"]
 
 
 def test_a_leak_is_found_and_named(tmp_path: Path) -> None:

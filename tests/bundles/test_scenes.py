@@ -56,7 +56,7 @@ def a_picture(path: Path, source: str, isic_id: str, fold: int | None = None, se
     picture, outline = path / f"{isic_id}.png", path / f"{isic_id}_mask.png"
     cv2.imwrite(str(picture), np.clip(rgb + rough, 0, 255).astype(np.uint8))
     cv2.imwrite(str(outline), mask.astype(np.uint8) * 255)
-    return Picture(picture, source, isic_id, isic_id, "nv", outline, "none", fold, 200, 200, 0.05, False)
+    return Picture(picture, source, isic_id, isic_id, "", "nv", outline, "none", fold, 200, 200, 0.05, False)
 
 
 @pytest.fixture
