@@ -1,12 +1,10 @@
-"""Who may speak, and where results go."""
+"""Where results go."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from cds_plugin.config.table import AeTitle, Port, Table
-
-ANY_CALLER = "*"
 
 
 class Destination(Table):
@@ -20,15 +18,3 @@ class Destination(Table):
     tls_server_name: str = Field(
         "", description='the name in its certificate (empty: host; "*": any that our authorities signed)'
     )
-
-
-class Rule(Table):
-    """The first rule whose calling AE title matches decides where results go."""
-
-    calling_ae: AeTitle = Field(description='an AE title, or "*" for any')
-    results_to: tuple[str, ...] = Field((), description="names of destinations")
-
-    @property
-    def names_the_sender(self) -> bool:
-        """Return whether this rule speaks of one AE title rather than of all."""
-        return self.calling_ae != ANY_CALLER

@@ -21,7 +21,8 @@ from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
 from cds_plugin.config.peers import PeerEntry
-from cds_plugin.config.routing import ANY_CALLER, Destination, Rule
+from cds_plugin.config.routing import Destination
+from cds_plugin.config.rule import ANY_CALLER, Route, Rule
 from cds_plugin.config.table import Table
 from cds_plugin.config.transport import Tls
 from cds_plugin.config.web import Web, WebCaller
@@ -72,7 +73,8 @@ class Settings(BaseSettings):
         """Return the rules, or one for every caller to every destination where none is written."""
         if self.rules is not None:
             return self.rules
-        return (Rule(calling_ae=ANY_CALLER, results_to=tuple(each.name for each in self.destinations)),)
+        everywhere = tuple(Route(destination=each.name) for each in self.destinations)
+        return (Rule(calling_ae=(ANY_CALLER,), results_to=everywhere),)
 
     @model_validator(mode="after")
     def _destinations_are_known(self) -> Self:
@@ -80,7 +82,7 @@ class Settings(BaseSettings):
         if len(set(known)) != len(known):
             raise ValueError(f"destinations: names must differ, found {known}")
         for number, rule in enumerate(self.active_rules):
-            for name in rule.results_to:
+            for name in [route.destination for route in rule.results_to]:
                 if name not in known:
                     raise ValueError(
                         f"rules[{number}].results_to: no destination is named {name!r}; known: {known}"
@@ -96,7 +98,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _strangers_stay_on_loopback(self) -> Self:
-        open_to_all = any(not rule.names_the_sender for rule in self.active_rules)
+        open_to_all = any(rule.lets_strangers_in for rule in self.active_rules)
         if open_to_all and not is_loopback(self.listener.host):
             raise ValueError(
                 f"listener.host: {self.listener.host!r} is beyond loopback while a rule says "
@@ -240,9 +242,14 @@ def _explain(error: ErrorDetails) -> str:
         meant = f"did you mean {close[0]!r}? " if close else ""
         return f"{where}: no such setting; {meant}known here: {', '.join(fields)}"
     if not names:
-        return error["msg"].removeprefix("Value error, ")
-    expected = fields[names[-1]].description if names[-1] in fields else None
-    return f"{where}: {error['msg']}" + (f"; expected {expected}" if expected else "")
+        return _message(error)
+    key = next((name for name in reversed(names) if not name.isdigit()), "")
+    expected = fields[key].description if key in fields else None
+    return f"{where}: {_message(error)}" + (f"; expected {expected}" if expected else "")
+
+
+def _message(error: ErrorDetails) -> str:
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _fields_at(names: list[str]) -> dict[str, Any]:

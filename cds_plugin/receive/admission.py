@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from cds_plugin.config import Rule
+from cds_plugin.config import Action, Rule
 from cds_plugin.receive.header import Header
 
 ANALYSED: Mapping[str, str] = {
@@ -26,7 +26,8 @@ class NotAnalysed(StrEnum):
 
     MADE_HERE = "made by this product"
     SOP_CLASS = "storage class is not analysed"
-    NO_RULE = "no rule knows the sender"
+    NO_RULE = "no rule speaks for it"
+    ONLY_ACKNOWLEDGED = "a rule has it only acknowledged"
     SENDER_NOT_NAMED = "Secondary Capture from a sender that no rule names"
     BURNED_IN_ANNOTATION = "Secondary Capture with burned-in annotation"
     DERIVED = "Secondary Capture of a derived image"
@@ -35,14 +36,16 @@ class NotAnalysed(StrEnum):
 def reason_not_analysed(header: Header, rule: Rule | None, *, known_result: bool) -> NotAnalysed | None:
     """Return why the object is not analysed, or None where it is.
 
-    `rule` is the one that speaks for the sender; `known_result` says that the UID stands in our results.
+    `rule` is the one that speaks for the object; `known_result` says that the UID stands in our results.
     """
     if header.made_here or known_result:
         return NotAnalysed.MADE_HERE
+    if header.sop_class_uid not in {*ANALYSED, *ANALYSED_FROM_NAMED_SENDERS}:
+        return NotAnalysed.SOP_CLASS
+    if rule is not None and rule.action is not Action.ANALYSE:
+        return NotAnalysed.ONLY_ACKNOWLEDGED
     if header.sop_class_uid in ANALYSED:
         return None if rule else NotAnalysed.NO_RULE
-    if header.sop_class_uid not in ANALYSED_FROM_NAMED_SENDERS:
-        return NotAnalysed.SOP_CLASS
     if rule is None or not rule.names_the_sender:
         return NotAnalysed.SENDER_NOT_NAMED
     return _reason_against_capture(header)

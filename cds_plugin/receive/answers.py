@@ -19,6 +19,8 @@ class Status(IntEnum):
     """The statuses of a C-STORE response that this listener gives."""
 
     SUCCESS = 0x0000
+    NOT_AUTHORISED = 0x0124
+    """Refused: Not Authorized (PS3.7 section 9.1.1.1.9): a rule refuses the object."""
     OUT_OF_RESOURCES = 0xA700
     DATA_SET_DOES_NOT_MATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
@@ -26,6 +28,10 @@ class Status(IntEnum):
 
 class NotKept(Exception):
     """Nothing of the object is kept; the sender should try again later (0xA700)."""
+
+
+class Forbidden(Exception):
+    """A rule refuses the object: nothing of it is kept, and sending it again changes nothing (0x0124)."""
 
 
 class Quarantined(Exception):

@@ -32,11 +32,14 @@ from cds_plugin.receive.structure import (
     encoding_of,
 )
 from cds_plugin.results.identity import is_own_object
+from cds_plugin.rules import ObjectFacts
 
 UID_CHARACTERS = 64
 """PS3.5 section 9.1."""
 PATIENT_ID_CHARACTERS = 128
 """What the database keeps; LO allows 64."""
+DESCRIPTION_CHARACTERS = 1024
+"""What a pattern of a rule is compared with; LO allows 64."""
 IDENTIFYING = frozenset(
     (
         "SOPClassUID",
@@ -81,6 +84,14 @@ class Header:
     image_type: tuple[str, ...]
     burned_in_annotation: str
     made_here: bool
+    modality: str = ""
+    study_description: str = ""
+    series_description: str = ""
+
+    @property
+    def facts(self) -> ObjectFacts:
+        """Return what rules may ask of the object."""
+        return ObjectFacts(self.sop_class_uid, self.modality, self.study_description, self.series_description)
 
 
 def uid_problem(uid: str) -> str | None:
@@ -157,6 +168,9 @@ def _facts(header: Dataset) -> Header:
         image_type=tuple(_text(header, "ImageType").upper().split("\\")),
         burned_in_annotation=_text(header, "BurnedInAnnotation").upper(),
         made_here=is_own_object(header),
+        modality=_text(header, "Modality"),
+        study_description=_text(header, "StudyDescription")[:DESCRIPTION_CHARACTERS],
+        series_description=_text(header, "SeriesDescription")[:DESCRIPTION_CHARACTERS],
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -24,13 +25,12 @@ from cds_db.models import Association
 from cds_db.session import transaction
 from cds_plugin.config import Settings
 from cds_plugin.receive.admission import NotAnalysed, reason_not_analysed
-from cds_plugin.receive.answers import NotKept, Offered, Quarantined, Status, identity_problem
+from cds_plugin.receive.answers import Forbidden, NotKept, Offered, Quarantined, Status
 from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.bounds import Bounds
-from cds_plugin.receive.header import Header, read_received, uid_problem
+from cds_plugin.receive.header import uid_problem
+from cds_plugin.receive.judging import Judged, judge
 from cds_plugin.receive.spool import Spool, sha256_of
-from cds_plugin.receive.structure import Unparsable
-from cds_plugin.rules import rule_for
 
 log = structlog.get_logger()
 
@@ -60,6 +60,9 @@ class Reception:
             self._keep(offered)
         except Quarantined as quarantined:
             return quarantined.status, str(quarantined)
+        except Forbidden as forbidden:
+            self._note_rejection(offered, str(forbidden))
+            return Status.NOT_AUTHORISED, str(forbidden)
         except (NotKept, OSError, SQLAlchemyError) as failure:
             reason = _safe_text(failure)
             self._note_rejection(offered, reason)
@@ -79,21 +82,34 @@ class Reception:
     def _keep(self, offered: Offered) -> None:
         sha256 = sha256_of(offered.path)
         try:
-            header = _trusted_header(offered, self.bounds.inflated_bytes)
+            judged = judge(self.settings, offered, self.bounds.inflated_bytes)
         except Quarantined as refusal:
             self._put_in_quarantine(offered, sha256, refusal)
             raise
-        size_bytes = offered.path.stat().st_size
-        with self.spool.kept(offered.path, sha256) as path, self.turn, transaction(self.engine) as session:
-            reason = self._reason_not_analysed(session, offered, header)
-            received = _received(offered, header, sha256, size_bytes, path, reason)
-            self._record(session, offered.association, received)
+        if judged.repaired is None:
+            self._store(judged, offered.path, sha256)
+        else:
+            self._store_repaired(judged, judged.repaired, sha256)
         offered.association.recorded = True
 
-    def _reason_not_analysed(self, session: Session, offered: Offered, header: Header) -> NotAnalysed | None:
-        rule = rule_for(self.settings, offered.association.calling_ae)
-        known = studies.is_own_uid(session, header.sop_instance_uid)
-        return reason_not_analysed(header, rule, known_result=known)
+    def _store_repaired(self, judged: Judged, repaired: Path, sha256: str) -> None:
+        """Store the repaired object after the bytes as they were sent, whose SHA-256 is `sha256`."""
+        try:
+            path = self.spool.keep_original(judged.offered.path, sha256)
+            original = studies.Original(path, sha256, tuple(map(str, judged.decision.repairs)))
+            self._store(judged, repaired, sha256_of(repaired), original)
+        finally:
+            repaired.unlink(missing_ok=True)
+
+    def _store(
+        self, judged: Judged, file: Path, sha256: str, original: studies.Original | None = None
+    ) -> None:
+        """Move a file into the spool and commit its row."""
+        size_bytes = file.stat().st_size
+        with self.spool.kept(file, sha256) as path, self.turn, transaction(self.engine) as session:
+            reason = _reason_not_analysed(session, judged)
+            received = _received(judged, sha256, size_bytes, path, reason, original)
+            self._record(session, judged.offered.association, received)
 
     def _record(self, session: Session, sender: OpenAssociation, received: studies.ReceivedInstance) -> None:
         """Write the rows of an object; the association's own row comes with its first one."""
@@ -157,22 +173,20 @@ def turns(engine: Engine) -> AbstractContextManager[Any]:
     return threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
 
-def _trusted_header(offered: Offered, inflated_bytes: int) -> Header:
-    if not offered.transfer_syntax_uid:
-        raise Quarantined(Status.CANNOT_UNDERSTAND, "no readable File Meta Information")
-    try:
-        header = read_received(offered.path, offered.transfer_syntax_uid, inflated_bytes)
-    except Unparsable as error:
-        raise Quarantined(Status.CANNOT_UNDERSTAND, str(error)) from error
-    problem = identity_problem(offered, header)
-    if problem is not None:
-        raise Quarantined(Status.DATA_SET_DOES_NOT_MATCH, problem)
-    return header
+def _reason_not_analysed(session: Session, judged: Judged) -> NotAnalysed | None:
+    known = studies.is_own_uid(session, judged.header.sop_instance_uid)
+    return reason_not_analysed(judged.header, judged.decision.rule, known_result=known)
 
 
 def _received(
-    offered: Offered, header: Header, sha256: str, size_bytes: int, path: str, reason: NotAnalysed | None
+    judged: Judged,
+    sha256: str,
+    size_bytes: int,
+    path: str,
+    reason: NotAnalysed | None,
+    original: studies.Original | None,
 ) -> studies.ReceivedInstance:
+    offered, header = judged.offered, judged.header
     return studies.ReceivedInstance(
         sop_instance_uid=header.sop_instance_uid,
         sop_class_uid=header.sop_class_uid,
@@ -189,6 +203,9 @@ def _received(
         association_id=offered.association.id,
         reason_not_analysed=reason,
         made_here=reason is NotAnalysed.MADE_HERE,
+        rule=judged.decision.label,
+        handling=judged.decision.handling if reason is None else None,
+        original=original,
     )
 
 

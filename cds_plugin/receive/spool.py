@@ -1,4 +1,4 @@
-"""Files that survive: incoming, spool and quarantine below the storage folder.
+"""Files that survive: incoming, spool, originals and quarantine below the storage folder.
 
 What a name in the spool says is a SHA-256 of the bytes, so no sender chooses a path, and the same bytes
 sent again replace themselves.
@@ -30,6 +30,7 @@ class Spool:
         self.directory = directory
         self.files = directory / "spool"
         self.quarantine = directory / "quarantine"
+        self.originals = directory / "originals"
         self.incoming = directory / "incoming"
 
     def make_folders(self) -> None:
@@ -74,6 +75,22 @@ class Spool:
             arrived.replace(target)
             os.fsync(descriptor)
             yield str(target.relative_to(self.directory))
+
+    def keep_original(self, arrived: Path, sha256: str) -> str:
+        """Move the bytes that a repair replaces to the originals, durably; return their relative path.
+
+        No sweep looks there: what a sender really sent stays as long as the study's rows do.
+        """
+        folder = self.originals / sha256[:2]
+        if not folder.is_dir():
+            folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            _sync_folder(self.originals)
+            _sync_folder(self.directory)
+        _sync_file(arrived)
+        target = folder / f"{sha256}.dcm"
+        arrived.replace(target)
+        _sync_folder(folder)
+        return str(target.relative_to(self.directory))
 
     def put_in_quarantine(self, arrived: Path, sha256: str, facts: Mapping[str, object]) -> str:
         """Move a file into quarantine durably, `facts` as JSON beside it; return its relative path."""

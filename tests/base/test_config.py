@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cds_plugin.caller import Caller
 from cds_plugin.config import Settings, load_settings
 from cds_plugin.errors import Refused
-from cds_plugin.rules import destinations_for, rule_for
+from cds_plugin.rules import ObjectFacts, decide, routes_of_sender
 
 
 def written(folder: Path, text: str) -> Path:
@@ -19,6 +20,13 @@ def written(folder: Path, text: str) -> Path:
 
 def settings_of(folder: Path, text: str, **environment: str) -> Settings:
     return load_settings(written(folder, text), environment)
+
+
+def routes_of(settings: Settings, calling_ae: str) -> list[str]:
+    """Return where results go for a sender, those of a revision of the older schema too."""
+    decision = decide(settings, Caller(calling_ae, "127.0.0.1"), ObjectFacts())
+    assert decision.handling.routes == routes_of_sender(settings, calling_ae)
+    return list(decision.handling.routes)
 
 
 def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
@@ -32,7 +40,7 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert settings.storage.directory == tmp_path / "var"
     assert settings.database.url == f"sqlite:///{tmp_path}/var/cds.db"
     assert settings.worker.max_pixels == 120_000_000
-    assert [each.name for each in destinations_for(settings, "ANYBODY")] == ["pacs"]
+    assert routes_of(settings, "ANYBODY") == ["pacs"]
 
 
 def test_relative_paths_are_relative_to_the_file_not_to_here(
@@ -100,9 +108,9 @@ def test_the_first_matching_rule_speaks(tmp_path: Path) -> None:
     calling_ae = "TWO"
     """
     settings = settings_of(tmp_path, text)
-    assert [each.name for each in destinations_for(settings, "ONE")] == ["b", "a"]
-    assert destinations_for(settings, "TWO") == ()
-    assert rule_for(settings, "THREE") is None
+    assert routes_of(settings, "ONE") == ["b", "a"]
+    assert routes_of(settings, "TWO") == []
+    assert decide(settings, Caller("THREE", "127.0.0.1"), ObjectFacts()).rule is None
 
 
 def test_passwords_are_not_shown(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -31,7 +31,7 @@ from cds_plugin.errors import CdsError, Refused, Unavailable
 from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
 from cds_plugin.photograph import read_header
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
-from cds_plugin.rules import destinations_for
+from cds_plugin.rules import routes_of_sender
 from cds_worker.keeping import keep
 from cds_worker.picture import (
     AnalysedPicture,
@@ -214,14 +214,21 @@ class Analyst:
 
     def _finish(self, revision: Revision, lease: Lease) -> None:
         """Close the analysis, make its deliveries, and wake who sends them once that is committed."""
-        names = [each.name for each in destinations_for(self.settings, revision.calling_ae)]
+        routes = self._routes(revision)
         with transaction(self.engine) as session:
             lease.fence(session)
-            deliveries = studies.finish_analysis(session, revision.id, names, now=_now(), actor=ACTOR)
+            deliveries = studies.finish_analysis(
+                session, revision.id, tuple(routes), now=_now(), actor=ACTOR, kinds=routes
+            )
             jobs.finish(session, lease.job_id, self.owner)
         lease.end()
         for job_id in deliveries:
             wake(self.app, JobKind.DELIVERY, job_id)
+
+    def _routes(self, revision: Revision) -> Mapping[str, tuple[str, ...]]:
+        """Return destination -> forms of result as the rules wanted them when the pictures came."""
+        wanted = studies.handling_of(revision)
+        return wanted.routes if wanted else routes_of_sender(self.settings, revision.calling_ae)
 
     def _hand_back(self, claim: Claim, lease: Lease) -> None:
         """Let another worker, or the next turn, go on where this one stops."""

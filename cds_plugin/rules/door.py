@@ -1,0 +1,79 @@
+"""Who may come in: the answer to an association request, by what is known of the caller alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+
+from cds_plugin.caller import Caller
+from cds_plugin.config import ANY_CALLER, Action, Rule, Settings
+from cds_plugin.rules.deciding import label
+from cds_plugin.rules.matching import may_hold
+
+
+class Answer(StrEnum):
+    """What a caller is answered; all but the first are A-ASSOCIATE-RJ, permanent (PS3.8 section 9.3.4)."""
+
+    ACCEPTED = "accepted"
+    CALLING_AE_NOT_RECOGNISED = "calling AE title not recognised"
+    CALLED_AE_NOT_RECOGNISED = "called AE title not recognised"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The answer to a caller, and why: `rule` names the rule that decided, if one did."""
+
+    answer: Answer
+    why: str
+    rule: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Return whether the caller may come in."""
+        return self.answer is Answer.ACCEPTED
+
+
+def ask_door(settings: Settings, caller: Caller) -> Entry:
+    """Return whether an association of `caller` is accepted; every caller gets an answer.
+
+    It is where a rule may take at least one object from it. Who is known to no rule may still speak from
+    this machine: its objects are acknowledged and never analysed.
+    """
+    if not knows_title(settings, caller.called_ae):
+        return Entry(
+            Answer.CALLED_AE_NOT_RECOGNISED, "neither the listener's AE title nor one that rules name"
+        )
+    for number, rule in enumerate(settings.active_rules, start=1):
+        if may_hold(rule, caller):
+            entry = _word(rule, number)
+            if entry is not None:
+                return entry
+    if is_here(settings, caller.address):
+        return Entry(Answer.ACCEPTED, "known to no rule, but from this machine")
+    return Entry(Answer.CALLING_AE_NOT_RECOGNISED, "known to no rule")
+
+
+def knows_title(settings: Settings, called_ae: str) -> bool:
+    """Return whether the listener answers to this AE title."""
+    named = {title for rule in settings.active_rules for title in rule.called_ae}
+    return called_ae == settings.listener.ae_title or called_ae in named or ANY_CALLER in named
+
+
+def is_here(settings: Settings, address: str) -> bool:
+    """Return whether a caller of this address is on this machine."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+    return mapped.is_loopback or str(mapped) == settings.listener.host
+
+
+def _word(rule: Rule, number: int) -> Entry | None:
+    """Return the answer of a rule that may hold for this caller, None where it leaves it to the next."""
+    if rule.action is not Action.REFUSE:
+        return Entry(Answer.ACCEPTED, "a rule takes objects from it", label(rule, number))
+    if rule.asks_the_object:
+        return None
+    return Entry(Answer.CALLING_AE_NOT_RECOGNISED, "a rule refuses it", label(rule, number))
