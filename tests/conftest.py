@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import psycopg
 import pytest
+from certificates import Certificates, make_certificates
 
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import LOOPBACK, free_ports
@@ -33,6 +34,12 @@ def absent(reason: str) -> NoReturn:
 def free_port() -> int:
     """Return a TCP port of loopback that was free a moment ago."""
     return free_ports(1)[0]
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Return certificates of two CAs, good and bad."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")

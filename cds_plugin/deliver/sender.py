@@ -158,7 +158,7 @@ def association_with(
     entity.connection_timeout = CONNECT_SECONDS
     entity.acse_timeout = ACSE_SECONDS
     entity.dimse_timeout = entity.network_timeout = DIMSE_SECONDS
-    tls = peer.tls.arguments() if peer.tls else None
+    tls = _tls_arguments(peer)
     association = entity.associate(
         peer.host,
         peer.port,
@@ -176,14 +176,20 @@ def association_with(
         association.release()
 
 
+def _tls_arguments(peer: Peer) -> tuple[ClientContext, str] | None:
+    """Return what pynetdicom needs for TLS; files that are wrong now can be right at the next attempt."""
+    try:
+        return peer.tls.arguments() if peer.tls else None
+    except Refused as refusal:
+        raise Unavailable(refusal.code, refusal.message, refusal.action) from refusal
+
+
 def _away(peer: Peer, association: Association, tls: ClientContext | None) -> Unavailable:
     if association.is_rejected:
         how, action = "rejected the association", "Make the peer know our AE title."
     elif tls is not None and tls.problem:
-        how, action = (
-            f"cannot be reached over TLS: {tls.problem}",
-            "Compare its certificates and ours ([tls]).",
-        )
+        how = f"cannot be reached over TLS: {tls.problem}"
+        action = "Compare its certificates with [tls]."
     else:
         how, action = "cannot be reached", "Start the peer, or correct its host and port."
     return Unavailable("peer_away", f"{peer} {how}", action)

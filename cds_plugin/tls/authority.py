@@ -43,17 +43,18 @@ ALL_USAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A CA that signs for as long as the command runs, and whose key is kept in a file."""
+    """A CA that signs for as long as the command runs; every key it makes has `bits`."""
 
     certificate: x509.Certificate
     key: rsa.RSAPrivateKey
+    bits: int
 
     def sign(self, common_name: str, names: Sequence[str], *, server: bool, days: int = LEAF_DAYS) -> Signed:
         """Return a certificate with a new key; `names` are DNS names and IP addresses.
 
         That of a server is for both directions: a DICOM node answers and calls.
         """
-        key = _new_key()
+        key = _new_key(self.bits)
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + [ExtendedKeyUsageOID.SERVER_AUTH] * server
         builder = (
             _builder(_name(common_name), self.certificate.subject, key, days)
@@ -86,16 +87,16 @@ class Signed:
         return private_pem(self.key)
 
 
-def new_authority() -> Authority:
+def new_authority(bits: int = RSA_BITS) -> Authority:
     """Return a CA with a new key."""
-    key = _new_key()
+    key = _new_key(bits)
     name = _name(ORGANISATION)
     builder = (
         _builder(name, name, key, CA_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
     )
-    return Authority(builder.sign(key, hashes.SHA256()), key)
+    return Authority(builder.sign(key, hashes.SHA256()), key, bits)
 
 
 def private_pem(key: rsa.RSAPrivateKey) -> bytes:
@@ -113,12 +114,10 @@ def make_files(folder: Path, hosts: Sequence[str], client: str) -> Mapping[str, 
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     names = [f"{part}.{kind}" for part in ("ca", "server", "client") for kind in ("pem", "key")]
     _refuse_existing(folder / name for name in names)
+    _refuse_bad_names(hosts, client)
     authority = new_authority()
-    try:
-        server = authority.sign(hosts[0][:COMMON_NAME_CHARACTERS], hosts, server=True)
-        caller = authority.sign(client, (), server=False)
-    except ValueError as error:
-        raise Refused("bad_name", str(error), "Give DNS names or IP addresses, in ASCII.") from error
+    server = authority.sign(hosts[0][:COMMON_NAME_CHARACTERS], hosts, server=True)
+    caller = authority.sign(client, (), server=False)
     ca_pem = authority.certificate.public_bytes(serialization.Encoding.PEM)
     contents = (
         *(ca_pem, private_pem(authority.key)),
@@ -138,14 +137,22 @@ def _refuse_existing(files: Iterable[Path]) -> None:
         )
 
 
+def _refuse_bad_names(hosts: Sequence[str], client: str) -> None:
+    try:
+        _alternatives(hosts)
+        _name(client)
+    except ValueError as error:
+        raise Refused("bad_name", str(error), "Give DNS names or IP addresses, in ASCII.") from error
+
+
 def _write_new(file: Path, content: bytes) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as opened:
         opened.write(content)
 
 
-def _new_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+def _new_key(bits: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
 def _name(common_name: str) -> x509.Name:
