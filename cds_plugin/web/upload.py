@@ -79,10 +79,13 @@ class Upload:
         """Write what came, until something speaks against the object; then keep only its beginning."""
         part = self._the_part
         part.size += len(content)
+        if part.refusal is not None:
+            return
+        part.refusal = self._reason_to_drop(part)
         if part.refusal is None:
-            part.refusal = self._reason_to_drop(part) or _reason_not_written(part, content)
-            if part.refusal is not None:
-                part.file.truncate(min(META_BYTES, part.file.tell()))
+            part.refusal = _reason_not_written(part, content)
+        else:
+            _keep_beginning(part, content)
 
     def _reason_to_drop(self, part: _Part) -> str | None:
         if part.size > self.reception.bounds.object_bytes:
@@ -119,3 +122,10 @@ def _reason_not_written(part: _Part, content: bytes) -> str | None:
         return None if part.file.write(content) == len(content) else "disk is full"
     except OSError:
         return "disk cannot be written"
+
+
+def _keep_beginning(part: _Part, content: bytes) -> None:
+    """Keep what may hold the File Meta Information: the answer names the object by it."""
+    room = max(0, META_BYTES - part.file.tell())
+    _reason_not_written(part, content[:room])
+    part.file.truncate(min(META_BYTES, part.file.tell()))

@@ -1,0 +1,43 @@
+"""A web server on loopback with a database and a storage folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ward import LOOPBACK
+from web_site import Site
+
+from cds_db.migrate import upgrade
+from cds_db.session import open_engine
+from cds_plugin.config import Database, Destination, Listener, Rule, Settings, Storage, Web
+from cds_plugin.demo.ports import free_ports
+
+
+@pytest.fixture(scope="session")
+def upgraded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an upgraded, empty SQLite database to copy."""
+    path = tmp_path_factory.mktemp("upgraded") / "cds.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def site(tmp_path: Path, upgraded_database: Path) -> Iterator[Site]:
+    """Yield surroundings with an upgraded SQLite database; start the server yourself."""
+    dicom_port, http_port = free_ports(2)
+    url = f"sqlite:///{tmp_path / 'cds.db'}"
+    shutil.copy(upgraded_database, tmp_path / "cds.db")
+    settings = Settings(
+        listener=Listener(port=dicom_port, quiet_seconds=0.5),
+        web=Web(enabled=True, port=http_port),
+        storage=Storage(directory=tmp_path / "var"),
+        database=Database(url=url),
+        destinations=(Destination(name="pacs", ae_title="PACS", host=LOOPBACK, port=dicom_port),),
+        rules=(Rule(calling_ae="*", results_to=("pacs",)),),
+    )
+    engine = open_engine(url)
+    yield Site(settings, engine)
+    engine.dispose()
