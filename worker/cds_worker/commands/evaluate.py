@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout
+from cds_plugin.config import Settings, load_settings
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, report, stderr, stdout
 from cds_plugin.decoder import Decoder
-from cds_worker.evaluation.measuring import METRICS_NAME, PICTURES_NAME, Measurement
-from cds_worker.evaluation.tasks import TaskName
+from cds_plugin.errors import Refused
+from cds_worker.evaluation.measuring import Measurement, Question
+from cds_worker.evaluation.observing import Observer
+from cds_worker.evaluation.report import write_report
+from cds_worker.evaluation.task import TaskName
 from cds_worker.pipeline import Pipeline
 
 TaskOption = Annotated[TaskName, typer.Option("--task", help="What to measure.")]
@@ -24,7 +29,19 @@ IndexOption = Annotated[
     ),
 ]
 OutOption = Annotated[
-    Path, typer.Option("--out", help="Folder for metrics.json and pictures.csv.", file_okay=False)
+    Path,
+    typer.Option(
+        "--out",
+        help="Folder for figures.json, report.html and tables. A second run on it goes on.",
+        file_okay=False,
+    ),
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value, e.g. fold=0."),
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Look at every picture again, whatever an earlier run kept.")
 ]
 
 
@@ -32,42 +49,70 @@ def command(
     task: TaskOption,
     index: IndexOption,
     out: OutOption,
+    where: WhereOption = None,
+    fresh: FreshOption = False,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Measure the shipped pipeline on a labelled index, with 95 % intervals over lesions."""
-    guarded(lambda: _evaluate(task, index, out, json, config))
+    guarded(lambda: _evaluate(Question(task, index, _conditions(where or []), fresh), out, json, config))
 
 
-def _evaluate(task: TaskName, index: Path, out: Path, as_json: bool, config: Path | None) -> int:
-    settings = load_settings(config)
+def _conditions(where: list[str]) -> dict[str, str]:
+    pairs = [each.partition("=") for each in where]
+    if not all(column and equals for column, equals, _ in pairs):
+        raise typer.BadParameter("Give COLUMN=VALUE.", param_hint="--where")
+    return {column.strip(): value.strip() for column, _, value in pairs}
+
+
+def _evaluate(question: Question, out: Path, as_json: bool, config: Path | None) -> int:
+    document = _measure(question, out, load_settings(config))
+    reported = _report(document, out)
+    if as_json:
+        print_json(document)
+    else:
+        _show(document, out)
+    return Exit.FAILED if document["refused"] or not reported else Exit.DONE
+
+
+def _measure(question: Question, out: Path, settings: Settings) -> dict[str, Any]:
     pipeline = Pipeline.open(settings)
-    with Decoder() as decoder, Progress(console=stderr) as progress:
-        bar = progress.add_task(task.value)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Decoder() as decoder, Progress(*columns, console=stderr) as progress:
+        bar = progress.add_task(question.task.value, total=None)
         measurement = Measurement(
-            pipeline,
-            decoder,
-            settings.worker.max_pixels,
+            Observer(pipeline, decoder, settings.worker.max_pixels),
             on_picture=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-        metrics = measurement.run(task, index, out)
-    if as_json:
-        print_json(metrics)
-    else:
-        _show(metrics, out)
-    return Exit.FAILED if metrics["refused"] else Exit.DONE
+        return measurement.run(question, out)
 
 
-def _show(metrics: dict[str, Any], out: Path) -> None:
-    table = Table(
-        "figure", "value", "95 % interval", "n", "lesions", title=f"{metrics['task']}: {metrics['notice']}"
-    )
-    for name, figure in metrics["figures"].items():
-        low, high = figure["interval_95"]
-        table.add_row(
-            name, str(figure["value"]), f"{low} to {high}", str(figure["n"]), str(figure["lesions"])
-        )
+def _report(document: Mapping[str, Any], out: Path) -> bool:
+    """Return whether there is a report: without matplotlib the figures stand in figures.json alone."""
+    try:
+        write_report(document, out)
+    except Refused as error:
+        report(error)
+        return False
+    return True
+
+
+def _show(document: Mapping[str, Any], out: Path) -> None:
+    title = f"{document['task']}, {document['split']}: {document['notice']}"
+    table = Table("figure", "value", "95 % interval", "n", "of", "lesions", title=escape(title))
+    for name, figure in document["figures"].items():
+        if figure["value"] is not None:
+            table.add_row(name, f"{figure['value']:.4f}", _interval(figure), *_basis(figure))
     stdout.print(table)
-    stdout.print(f"{metrics['policy']} Details: {out / METRICS_NAME}, {out / PICTURES_NAME}", highlight=False)
-    for each in metrics["refused"]:
+    stdout.print(f"{document['policy']} Everything: {out}", highlight=False, markup=False)
+    for each in document["refused"]:
         stderr.print(f"refused {each['path']}: {each['message']}", highlight=False, markup=False)
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    bounds = figure["interval_95"]
+    return f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "-"
+
+
+def _basis(figure: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(figure["n"]), figure["unit"], str(figure["lesions"])

@@ -1,105 +1,165 @@
-"""Runs the pipeline over an index and writes what came of it: metrics.json and one CSV row per picture."""
+"""Runs the pipeline over an index and makes figures of what it says: figures.json and tables of it."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from cds_plugin.decoder import Decoder
-from cds_plugin.dicomize import Dicomizer
+from cds_bundles.metric_resampling import ROUNDS, estimates
 from cds_plugin.errors import CdsError, Refused
-from cds_plugin.study import Analysis
-from cds_worker.evaluation.cases import Case, read_cases
-from cds_worker.evaluation.tasks import TASKS, Row, Task, TaskName
-from cds_worker.inputs import InputKind, kind_of
-from cds_worker.pipeline import Pipeline
+from cds_worker.evaluation.cache import Cache, key_of
+from cds_worker.evaluation.cases import Case, read_cases, split_of
+from cds_worker.evaluation.observing import Observation, Observer
+from cds_worker.evaluation.subgroups import TONE_NOTE, subgroups
+from cds_worker.evaluation.task import Row, Task, TaskName
+from cds_worker.evaluation.tasks import task_of
 
-METRICS_NAME = "metrics.json"
+FIGURES_NAME = "figures.json"
 PICTURES_NAME = "pictures.csv"
+CACHE_NAME = "observations.jsonl"
 NOTICE = "Research use, not for diagnosis."
+BOOTSTRAP_NOTE = (
+    f"Intervals: 95 %, from {ROUNDS} draws of whole lesions with replacement (percentiles); where every case "
+    "agreed, the exact binomial bound over lesions."
+)
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to measure, on which rows of which index."""
+
+    task: TaskName
+    index: Path
+    where: Mapping[str, str] = field(default_factory=dict)
+    fresh: bool = False
+    """Whether to look at every picture again, whatever an earlier run kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """What an evaluation needs; `on_picture(done, all)` is called after each picture."""
 
-    pipeline: Pipeline
-    decoder: Decoder
-    max_pixels: int
+    observer: Observer
     on_picture: Callable[[int, int], None]
 
-    def run(self, name: TaskName, index: Path, out: Path) -> dict[str, Any]:
-        """Measure `name` on the labelled pictures of `index`; return the content of metrics.json.
+    def run(self, question: Question, out: Path) -> Document:
+        """Return the content of figures.json, after writing it and its tables to `out`.
 
-        Raises Refused where no row carries the label that the task needs.
+        Raises Refused where no row carries the label that the task needs, or `out` can't be written.
         """
-        task, cases = TASKS[name], read_cases(index)
+        task = task_of(question.task, self.observer.pipeline.operating_point)
+        cases = read_cases(question.index, question.where)
         labelled = [each for each in cases if task.takes(each)]
-        rows, refused = self._rows(task, labelled)
+        rows, refused = self._rows(task, labelled, out, question.fresh)
         if not rows:
-            raise Refused(
-                "nothing_to_measure", f"{index} holds no readable picture for {name}.", "Label pictures."
-            )
-        metrics = {
-            "task": name.value,
-            "index": str(index.resolve()),
-            "notice": NOTICE,
-            "policy": task.policy,
-            "bundles": {
-                each.name: {"version": each.version, "sha256": each.sha256} for each in self.pipeline.bundles
-            },
-            "counts": {
-                "rows": len(cases),
-                "without_label": len(cases) - len(labelled),
-                "measured": len(rows),
-                "nothing_found": sum(row["lesions"] == 0 for row in rows),
-                "verdicts": dict(Counter(str(row["verdict"]) for row in rows)),
-            },
-            "refused": refused,
-            "figures": task.figures(rows),
-        }
-        _write(out, metrics, rows)
-        return metrics
+            raise _nothing(question, cases, labelled)
+        document = self._document(task, question, cases, rows, refused)
+        _write(out, document, {PICTURES_NAME: [row.cells() for row in rows], **task.tables(rows)})
+        return document
 
-    def _rows(self, task: Task, cases: Sequence[Case]) -> tuple[list[Row], list[dict[str, str]]]:
+    def _document(
+        self,
+        task: Task[Any],
+        question: Question,
+        cases: Sequence[Case],
+        rows: Sequence[Row],
+        refused: Sequence[Mapping[str, str]],
+    ) -> Document:
+        split = split_of([row.case for row in rows])
+        lesion_ids = [row.case.lesion_id for row in rows]
+        found = estimates(task.measures(rows), lesion_ids, split)
+        return {
+            "task": question.task.value,
+            "notice": NOTICE,
+            "index": question.index.name,
+            "where": dict(question.where),
+            "split": split,
+            "version": version("cds-plugin"),
+            "bundles": {
+                each.name: {"version": each.version, "sha256": each.sha256}
+                for each in self.observer.pipeline.bundles
+            },
+            "policy": task.policy,
+            "notes": [BOOTSTRAP_NOTE, *task.notes(rows), TONE_NOTE],
+            "counts": _counts(cases, rows, len(refused)),
+            "refused": list(refused),
+            "headline": list(task.headline),
+            "figures": {name: estimate.as_json() for name, estimate in found.items()},
+            "subgroups": subgroups(task, rows, split),
+            "curves": task.curves(rows, split),
+        }
+
+    def _rows(
+        self, task: Task[Any], cases: Sequence[Case], out: Path, fresh: bool
+    ) -> tuple[list[Row], list[dict[str, str]]]:
         rows: list[Row] = []
         refused: list[dict[str, str]] = []
-        for done, case in enumerate(cases, start=1):
-            try:
-                rows.append(task.row(case, self._analyse(case)))
-            except CdsError as error:
-                refused.append({"path": str(case.path), **error.as_json()})
-            self.on_picture(done, len(cases))
+        with Cache(out / CACHE_NAME, fresh) as cache:
+            for done, case in enumerate(cases, start=1):
+                try:
+                    rows.append(task.row(case, self._observation(case, cache)))
+                except CdsError as error:
+                    refused.append({"path": str(case.path), **error.as_json()})
+                self.on_picture(done, len(cases))
         return rows, refused
 
-    def _analyse(self, case: Case) -> Analysis:
-        """Analyse a picture on the way that `analyze` takes: a JPEG or PNG becomes DICOM first."""
-        with TemporaryDirectory() as folder:
-            source = case.path
-            if _kind(source) is InputKind.PICTURE:
-                source = Dicomizer(Path(folder), self.decoder, max_pixels=self.max_pixels).add(source)
-            return self.pipeline.analyse(self.decoder.decode(source, self.max_pixels))
+    def _observation(self, case: Case, cache: Cache) -> Observation:
+        key = key_of(case, tuple(self._circumstances()))
+        known = cache.get(key)
+        if known is not None:
+            return known
+        observation = self.observer.observe(case)
+        cache.put(key, observation)
+        return observation
+
+    def _circumstances(self) -> Iterator[str]:
+        """Yield all but the picture that an answer depends on."""
+        yield version("cds-plugin")
+        yield self.observer.pipeline.device.partition(":")[0]
+        yield str(self.observer.max_pixels)
+        yield from (each.sha256 for each in self.observer.pipeline.bundles)
 
 
-def _kind(path: Path) -> InputKind:
+def _counts(cases: Sequence[Case], rows: Sequence[Row], refused: int) -> dict[str, Any]:
+    known = [row.case for row in rows]
+    return {
+        "rows": len(cases),
+        "without_label": len(cases) - len(rows) - refused,
+        "measured": len(rows),
+        "refused": refused,
+        "lesions": len({case.lesion_id for case in known}),
+        "patients": len({case.patient_id for case in known if case.patient_id}),
+        "nothing_found": sum(not row.finds for row in rows),
+        "verdicts": dict(sorted(Counter(row.verdict.value for row in rows).items())),
+        "diagnoses": dict(sorted(Counter(case.dx or "none given" for case in known).items())),
+    }
+
+
+def _nothing(question: Question, cases: Sequence[Case], labelled: Sequence[Case]) -> Refused:
+    if labelled:
+        problem = f"none of the {len(labelled)} labelled pictures could be read"
+    else:
+        words = sorted({case.dx for case in cases if case.dx})[:10]
+        problem = f"no row carries the label that {question.task} needs (dx: {', '.join(words) or 'empty'})"
+    return Refused("nothing_to_measure", f"{question.index}: {problem}.", "Correct the index.")
+
+
+def _write(out: Path, document: Document, tables: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        return kind_of(path)
+        (out / FIGURES_NAME).write_text(text, encoding="utf-8")
+        for name, rows in tables.items():
+            with (out / name).open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
     except OSError as error:
-        raise Refused("unreadable_file", f"{error.strerror}.", "Correct the column path.") from error
-
-
-def _write(out: Path, metrics: dict[str, Any], rows: Sequence[Row]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / METRICS_NAME).write_text(
-        json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    with (out / PICTURES_NAME).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        raise Refused("output_folder", f"{out}: {error.strerror}.", "Choose another --out.") from error
