@@ -28,11 +28,15 @@ ELSEWHERE = "several addresses"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is counted together. `reason` must be one of a bounded set, with nothing that the peer wrote."""
+    """What is counted together. `reason` must be one of a bounded set, with nothing that the peer wrote.
+
+    `calling_ae` is the AE title that a peer called itself, where it got so far as to say one.
+    """
 
     event: Event
     address: str
     reason: str
+    calling_ae: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Alarm:
         """Return what the audit row says."""
         return {
             "peer": self.kind.address,
+            **({"calling_ae": self.kind.calling_ae} if self.kind.calling_ae else {}),
             "reason": self.kind.reason,
             "count": self.count,
             "first": self.first.isoformat(),
@@ -65,10 +70,10 @@ class Alarms:
         self._told: dict[Kind, datetime] = {}
         self._rows: list[datetime] = []
 
-    def note(self, event: Event, address: str, reason: str, now: datetime) -> None:
+    def note(self, event: Event, address: str, reason: str, now: datetime, calling_ae: str = "") -> None:
         """Count one refusal."""
         with self._lock:
-            self._add(Alarm(Kind(event, address, reason), 1, now, now))
+            self._add(Alarm(Kind(event, address, reason, calling_ae), 1, now, now))
 
     def due(self, now: datetime) -> list[Alarm]:
         """Take out what may be told now; hand it back to `put_back` where it could not be written."""

@@ -62,6 +62,11 @@ class AssociationLedger:
                 self._open[association] = _opened(association, self._tls.get(association))
             return self._open[association]
 
+    def caller(self, association: Association) -> Caller:
+        """Return what rules may ask of the sender of an association request, accepted or not."""
+        with self._lock:
+            return _caller(association, self._tls.get(association))
+
     def open(self, event: Event) -> None:
         """Note that an association was accepted (evt.EVT_ESTABLISHED)."""
         self.entry(event.assoc)
@@ -90,20 +95,26 @@ class AssociationLedger:
 
 def _opened(association: Association, tls: TlsIdentity | None) -> OpenAssociation:
     now = datetime.now(UTC)
+    caller = _caller(association, tls)
     return OpenAssociation(
         id=uuid.uuid4().hex,
-        calling_ae=association.requestor.ae_title.strip(),
-        peer=association.requestor.address or "",
+        calling_ae=caller.calling_ae,
+        peer=caller.address,
         opened_at=now,
         active_at=now,
-        called_ae=_called_ae(association),
+        called_ae=caller.called_ae,
         tls=tls,
     )
 
 
-def _called_ae(association: Association) -> str:
+def _caller(association: Association, tls: TlsIdentity | None) -> Caller:
     request = association.requestor.primitive
-    return (request.called_ae_title or "").strip() if request is not None else ""
+    return Caller(
+        calling_ae=(request.calling_ae_title or "").strip() if request is not None else "",
+        address=association.requestor.address or "",
+        called_ae=(request.called_ae_title or "").strip() if request is not None else "",
+        tls=tls,
+    )
 
 
 def _is_over(association: Association) -> bool:

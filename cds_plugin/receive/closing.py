@@ -26,7 +26,7 @@ class Closed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClosingRule:
-    """The three times of `[listener]`."""
+    """The three times of `[listener]`; rules may name another quiet time for a study."""
 
     quiet: timedelta
     idle: timedelta
@@ -50,10 +50,15 @@ def why_closed(revision: OpenRevision, rule: ClosingRule, now: datetime) -> Clos
     """
     if now - revision.opened_at >= rule.force:
         return Closed.FORCED
-    if now - revision.last_received_at < rule.quiet:
+    if now - revision.last_received_at < _quiet(revision, rule):
         return None
     held = any(now - each.active_at < rule.idle for each in revision.associations)
     return None if held else Closed.QUIET
+
+
+def _quiet(revision: OpenRevision, rule: ClosingRule) -> timedelta:
+    wanted = revision.quiet_seconds
+    return rule.quiet if wanted is None else timedelta(seconds=wanted)
 
 
 def close_due(engine: Engine, rule: ClosingRule, now: datetime) -> tuple[tuple[int, Closed], ...]:

@@ -30,6 +30,7 @@ from cds_plugin.receive.activity import keep_recorded
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.commitment import CommitmentHandler
+from cds_plugin.receive.door import Doorkeeper
 from cds_plugin.receive.gate import Gate
 from cds_plugin.receive.reception import Reception, turns
 from cds_plugin.receive.server import BoundedMessages
@@ -87,6 +88,7 @@ class DicomListener:
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
             (evt.EVT_C_STORE, self._handler()),
             (evt.EVT_N_ACTION, CommitmentHandler(self._settings, self._engine, self._ledger, self._turn)),
+            (evt.EVT_REQUESTED, Doorkeeper(self._settings, self._ledger, self._gate.alarms)),
             (evt.EVT_ESTABLISHED, self._ledger.open),
             (evt.EVT_PDU_RECV, self._ledger.touch),
             (evt.EVT_CONN_CLOSE, _end_what_never_began),
@@ -156,7 +158,7 @@ def _entity(settings: Settings, bounds: Bounds) -> ListenerEntity:
     entity = ListenerEntity(ae_title=settings.listener.ae_title)
     entity.add_supported_context(Verification)
     entity.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=False)
-    entity.require_called_aet = True
+    entity.require_called_aet = False  # rules may name more AE titles than one: the doorkeeper asks
     entity.maximum_associations = bounds.associations
     entity.maximum_pdu_size = bounds.pdu_bytes
     entity.acse_timeout = bounds.acse_seconds

@@ -4,7 +4,7 @@ It must never look at anything but the settings and the values that it is handed
 """
 
 from cds_plugin.rules.deciding import Decision, decide
-from cds_plugin.rules.door import Answer, Entry, ask_door
+from cds_plugin.rules.door import Answer, Entry, admit, ask_door
 from cds_plugin.rules.facts import ObjectFacts
 from cds_plugin.rules.matching import Finding, findings, holds
 from cds_plugin.rules.routes import routes_of_sender
@@ -17,6 +17,7 @@ __all__ = [
     "Finding",
     "ObjectFacts",
     "Warned",
+    "admit",
     "ask_door",
     "decide",
     "findings",

@@ -35,15 +35,20 @@ class Entry:
 
 
 def ask_door(settings: Settings, caller: Caller) -> Entry:
-    """Return whether an association of `caller` is accepted; every caller gets an answer.
-
-    It is where a rule may take at least one object from it. Who is known to no rule may still speak from
-    this machine: its objects are acknowledged and never analysed.
-    """
+    """Return whether an association of `caller` is accepted; every caller gets an answer."""
     if not knows_title(settings, caller.called_ae):
         return Entry(
             Answer.CALLED_AE_NOT_RECOGNISED, "neither the listener's AE title nor one that rules name"
         )
+    return admit(settings, caller)
+
+
+def admit(settings: Settings, caller: Caller) -> Entry:
+    """Return whether `caller` may speak at all, whichever AE title it called, or none (over the web).
+
+    It may where a rule may take at least one object from it. Who is known to no rule may still speak from
+    this machine: its objects are acknowledged and never analysed.
+    """
     for number, rule in enumerate(settings.active_rules, start=1):
         if may_hold(rule, caller):
             entry = _word(rule, number)

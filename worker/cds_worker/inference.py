@@ -32,7 +32,7 @@ from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
 from cds_plugin.photograph import read_header
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
 from cds_plugin.rules import routes_of_sender
-from cds_worker.keeping import keep
+from cds_worker.keeping import kept
 from cds_worker.picture import (
     AnalysedPicture,
     analyse_picture,
@@ -50,6 +50,8 @@ from cds_worker.warming import warm
 ACTOR = "worker"
 TURN_SECONDS = HARD_LIMIT_SECONDS / 2
 """A study that takes longer is handed back with what is done, long before the hard limit kills the task."""
+CLAIM_TRIES = 20
+"""Another worker may take the job whose turn it is a moment earlier; then the next one's turn has come."""
 RETRY_SECONDS = 15.0
 """How long to wait after something outside was missing; doubled each time for what is worth few tries."""
 
@@ -84,7 +86,7 @@ class Analyst:
         )
 
     def work(self, job_id: int) -> None:
-        """Do the analysis job `job_id` unless it is done, not due, or somebody else's.
+        """Do the analysis job whose turn it is; `job_id` is the one that the message names.
 
         Raises DeviceFailed, the job handed back, where this process can't analyse anything any more.
         """
@@ -114,6 +116,20 @@ class Analyst:
             self._bury(claim, error.message)
 
     def _claim(self, job_id: int) -> Claim | None:
+        """Return the job whose turn it is, which need not be the one that the message names.
+
+        Messages stand in a row; urgent studies overtake and senders take turns by what the database says.
+        There are as many messages as jobs, so the one named comes up with another's message.
+        """
+        for _ in range(CLAIM_TRIES):
+            with snapshot(self.engine) as session:
+                chosen = jobs.next_analysis(session, _now())
+            claim = self._taken(job_id if chosen is None else chosen)
+            if claim is not None or chosen is None:
+                return claim
+        return None
+
+    def _taken(self, job_id: int) -> Claim | None:
         with transaction(self.engine) as session:
             return jobs.claim(
                 session, job_id, owner=self.owner, now=_now(), lease=timedelta(seconds=LEASE_SECONDS)
@@ -196,15 +212,15 @@ class Analyst:
 
     def _record(self, revision: Revision, picture: Instance, analysed: AnalysedPicture, lease: Lease) -> None:
         """Keep the objects of one picture: files first, then their rows under the lease's fence."""
-        storage = self.settings.storage.directory
-        source = picture.sop_instance_uid
-        rows = [new_result(each, keep(storage, each.as_bytes()), source) for each in analysed.results]
-        with transaction(self.engine) as session:
+        storage, source = self.settings.storage.directory, picture.sop_instance_uid
+        contents = [each.as_bytes() for each in analysed.results]
+        with kept(storage, contents) as files, transaction(self.engine) as session:
             lease.fence(session)
+            pairs = zip(analysed.results, files, strict=True)
             studies.record_results(
                 session,
                 revision.id,
-                rows,
+                [new_result(result, file, source) for result, file in pairs],
                 now=_now(),
                 actor=ACTOR,
                 detail=audit_detail(analysed),
