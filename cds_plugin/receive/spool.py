@@ -12,15 +12,11 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ORPHAN_GRACE_SECONDS = 3600.0
-"""A spool file without a row may still be committed; after an hour nobody will."""
-PREFIXES = tuple(f"{number:02x}" for number in range(256))
-PRIVATE = 0o700
-"""Folders hold patient data: only the account that runs the listener may look."""
+from cds_plugin.durable import PREFIXES, PRIVATE, SPOOL_FOLDER, locked, sync_file, sync_folder
 
 
 class Spool:
@@ -28,7 +24,7 @@ class Spool:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.files = directory / "spool"
+        self.files = directory / SPOOL_FOLDER
         self.quarantine = directory / "quarantine"
         self.originals = directory / "originals"
         self.incoming = directory / "incoming"
@@ -39,13 +35,13 @@ class Spool:
             folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         for prefix in PREFIXES:
             (self.files / prefix).mkdir(mode=PRIVATE, exist_ok=True)
-        _sync_folder(self.files)
-        _sync_folder(self.directory)
+        sync_folder(self.files)
+        sync_folder(self.directory)
 
     @contextmanager
     def incoming_folder(self) -> Iterator[Path]:
         """Yield an incoming folder of this process; those that dead processes left are removed first."""
-        with _locked(self.incoming, fcntl.LOCK_EX):
+        with locked(self.incoming, fcntl.LOCK_EX):
             for left in self.incoming.iterdir():
                 _remove_if_abandoned(left)
             mine = self.incoming / uuid.uuid4().hex
@@ -68,9 +64,9 @@ class Spool:
 
         Until the block ends no orphan sweep touches it: commit its row inside.
         """
-        _sync_file(arrived)
+        sync_file(arrived)
         folder = self.files / sha256[:2]
-        with _locked(folder, fcntl.LOCK_SH) as descriptor:
+        with locked(folder, fcntl.LOCK_SH) as descriptor:
             target = folder / f"{sha256}.dcm"
             arrived.replace(target)
             os.fsync(descriptor)
@@ -84,12 +80,12 @@ class Spool:
         folder = self.originals / sha256[:2]
         if not folder.is_dir():
             folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-            _sync_folder(self.originals)
-            _sync_folder(self.directory)
-        _sync_file(arrived)
+            sync_folder(self.originals)
+            sync_folder(self.directory)
+        sync_file(arrived)
         target = folder / f"{sha256}.dcm"
         arrived.replace(target)
-        _sync_folder(folder)
+        sync_folder(folder)
         return str(target.relative_to(self.directory))
 
     def put_in_quarantine(self, arrived: Path, sha256: str, facts: Mapping[str, object]) -> str:
@@ -99,28 +95,10 @@ class Spool:
         draft = arrived.with_suffix(".json")
         draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         for source, place in ((draft, note), (arrived, target)):
-            _sync_file(source)
+            sync_file(source)
             source.replace(place)
-        _sync_folder(self.quarantine)
+        sync_folder(self.quarantine)
         return str(target.relative_to(self.directory))
-
-    def remove_orphans(
-        self, prefix: str, known: Callable[[Sequence[str]], set[str]], older_than: float
-    ) -> int:
-        """Delete files under `prefix` last written before `older_than` (seconds since 1970) that have no row.
-
-        `known` returns which of the relative paths stand in the database. A folder that is being written
-        to is left for the next round. Returns the number of files deleted.
-        """
-        folder = self.files / prefix
-        with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            old = [each for each in folder.iterdir() if each.stat().st_mtime < older_than]
-            paths = {str(each.relative_to(self.directory)): each for each in old}
-            orphans = paths.keys() - known(tuple(paths)) if paths else set()
-            for path in orphans:
-                paths[path].unlink()
-            return len(orphans)
-        return 0
 
 
 def sha256_of(path: Path) -> str:
@@ -133,28 +111,5 @@ def _remove_if_abandoned(folder: Path) -> None:
     if not folder.is_dir():
         folder.unlink(missing_ok=True)
         return
-    with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    with suppress(BlockingIOError), locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
         shutil.rmtree(folder)
-
-
-@contextmanager
-def _locked(folder: Path, how: int) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, how)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    with _locked(folder, fcntl.LOCK_SH) as descriptor:
-        os.fsync(descriptor)

@@ -10,21 +10,28 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from celery import Celery
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from cds_db import audit, jobs, processes, studies
-from cds_db.models import Association, AuditEntry, Instance
+from cds_db.models import Association, AuditEntry, Instance, Result
 from cds_db.session import snapshot, transaction
 from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
+from cds_plugin.durable import (
+    ORPHAN_GRACE_SECONDS,
+    PREFIXES,
+    RESULTS_FOLDER,
+    SPOOL_FOLDER,
+    remove_orphans,
+)
 from cds_plugin.queue import wake
 from cds_plugin.receive.closing import ClosingRule, close_due
-from cds_plugin.receive.spool import ORPHAN_GRACE_SECONDS, PREFIXES, Spool
 
 log = structlog.get_logger()
 
@@ -33,7 +40,9 @@ TICK_SECONDS = 0.25
 """A complete study waits at most this long to be closed; a row to be sealed."""
 LISTENERS_SECONDS = 5.0
 ORPHANS_SECONDS = 30.0
-"""One of 256 spool folders at a time: a round takes two hours."""
+"""One of 256 folders at a time: a round takes two hours."""
+ROWS_OF = {SPOOL_FOLDER: Instance.path, RESULTS_FOLDER: Result.path}
+"""Folders below the storage directory, and the paths of their files that rows speak of."""
 PATHS_PER_QUERY = 500
 """Databases bound the parameters of a statement."""
 AFTER_FAILURE_SECONDS = 1.0
@@ -50,7 +59,7 @@ class Sweeper:
         self._engine = engine
         self._app = app
         self._rule = ClosingRule.of(settings.listener)
-        self._spool = Spool(settings.storage.directory)
+        self._storage = settings.storage.directory
         self._next_prefix = 0
         self._slow_steps = {
             self._forget_dead_listeners: LISTENERS_SECONDS,
@@ -123,15 +132,18 @@ class Sweeper:
                 studies.forget_listener(session, listener)
 
     def _remove_orphans(self) -> None:
+        """Look at one folder of the spool and one of the results; the next time at the next ones."""
         prefix = PREFIXES[self._next_prefix]
         self._next_prefix = (self._next_prefix + 1) % len(PREFIXES)
-        if (self._spool.files / prefix).is_dir():
+        for place, paths in ROWS_OF.items():
+            folder = self._storage / place / prefix
+            if not folder.is_dir():
+                continue
             with snapshot(self._engine) as session:
-                removed = self._spool.remove_orphans(
-                    prefix, lambda paths: _known(session, paths), time.time() - ORPHAN_GRACE_SECONDS
-                )
+                known = partial(_known, session, paths)
+                removed = remove_orphans(folder, self._storage, known, time.time() - ORPHAN_GRACE_SECONDS)
             if removed:
-                log.info("orphans removed", files=removed)
+                log.info("orphans removed", place=place, files=removed)
 
     def _is_due(self, step: Callable[[], None], every: float, now: float) -> bool:
         if now - self._last_run.get(step, -every) < every:
@@ -148,9 +160,10 @@ class Sweeper:
         return True
 
 
-def _known(session: Session, paths: Sequence[str]) -> set[str]:
+def _known(session: Session, column: InstrumentedAttribute[str], paths: Sequence[str]) -> set[str]:
     known: set[str] = set()
     for start in range(0, len(paths), PATHS_PER_QUERY):
-        some = Instance.path.in_(paths[start : start + PATHS_PER_QUERY])
-        known.update(session.scalars(select(Instance.path).where(some)))
+        known.update(
+            session.scalars(select(column).where(column.in_(paths[start : start + PATHS_PER_QUERY])))
+        )
     return known

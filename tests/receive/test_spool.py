@@ -7,14 +7,17 @@ import json
 import os
 import string
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cds_plugin.durable import remove_orphans
 from cds_plugin.receive.spool import Spool, sha256_of
+
+Known = Callable[[Sequence[str]], set[str]]
 
 
 @pytest.fixture
@@ -64,16 +67,16 @@ def test_no_content_leaves_the_spool(tmp_path_factory: pytest.TempPathFactory, c
     assert sha256_of(spool.directory / path) == path.stem
 
 
+def orphans_removed(spool: Spool, path: str, age: float, known: Known = none_known) -> int:
+    """Remove the orphans of a file's folder that were last written `age` seconds before now."""
+    return remove_orphans((spool.directory / path).parent, spool.directory, known, time.time() - age)
+
+
 def test_orphans_go_after_their_grace_and_rows_stay(spool: Spool) -> None:
     orphan, row = keep(spool, b"0"), keep(spool, b"1")
-    now = time.time()
-    prefixes = [Path(path).parent.name for path in (orphan, row)]
-    for prefix in prefixes:
-        assert spool.remove_orphans(prefix, none_known, older_than=now - 60) == 0
-    removed = [
-        spool.remove_orphans(prefix, lambda paths: {row} & set(paths), older_than=now + 60)
-        for prefix in prefixes
-    ]
+    assert [orphans_removed(spool, each, age=60) for each in (orphan, row)] == [0, 0]
+    known = {row}
+    removed = [orphans_removed(spool, each, -60, lambda paths: known & set(paths)) for each in (orphan, row)]
     assert removed == [1, 0]
     assert not (spool.directory / orphan).exists() and (spool.directory / row).exists()
 
@@ -81,9 +84,8 @@ def test_orphans_go_after_their_grace_and_rows_stay(spool: Spool) -> None:
 def test_a_file_whose_row_is_being_committed_is_no_orphan(spool: Spool) -> None:
     path = arrived(spool, b"picture")
     with spool.kept(path, sha256_of(path)) as kept:
-        prefix = Path(kept).parent.name
-        assert spool.remove_orphans(prefix, none_known, older_than=time.time() + 60) == 0
-    assert spool.remove_orphans(prefix, none_known, older_than=time.time() + 60) == 1
+        assert orphans_removed(spool, kept, -60) == 0
+    assert orphans_removed(spool, kept, -60) == 1
 
 
 def test_quarantine_keeps_the_bytes_and_the_reason(spool: Spool) -> None:

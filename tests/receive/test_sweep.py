@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +13,11 @@ import pytest
 import redis
 from drawn_objects import DERMOSCOPIC, SEGMENTATION, a_photograph
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-from sqlalchemy import select
+from sqlalchemy import select, update
 from ward import LOOPBACK, Ward
 
 from cds_db import audit, jobs, studies
-from cds_db.models import Association, Job, Result
+from cds_db.models import Association, Instance, Job, Result
 from cds_db.session import snapshot, transaction
 from cds_plugin.config import Broker
 from cds_plugin.queue import QUEUE_OF, make_app
@@ -212,7 +213,29 @@ def test_our_own_results_coming_back_open_nothing(ward: Ward, redis_url: str, kn
     assert len(ward.audit("own-object-received")) == 1
 
 
-def _note_as_result(ward: Ward, uid: str, source: str) -> None:
+def test_files_without_a_row_go_from_spool_and_results(ward: Ward, redis_url: str) -> None:
+    """The first tick looks at the first folder of each."""
+    sweeper = a_sweeper(ward, redis_url)
+    with ward.listening():
+        ward.sent(a_photograph())
+    places = [ward.directory / "spool" / "00", ward.directory / "results" / "00"]
+    names = {"orphan.dcm", "half.part", "young.dcm", "row.dcm"}
+    for folder in places:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (folder / name).write_bytes(b"bytes")
+            if name != "young.dcm":
+                os.utime(folder / name, (0, 0))
+    _note_as_result(ward, "1.2.3", "1.2", "results/00/row.dcm")
+    with transaction(ward.engine) as session:
+        session.execute(update(Instance).values(path="spool/00/row.dcm"))
+    assert sweeper.tick()
+    for folder in places:
+        left = {each.name for each in folder.iterdir()} & names
+        assert left == {"young.dcm", "row.dcm"}, folder
+
+
+def _note_as_result(ward: Ward, uid: str, source: str, path: str = "results/x.dcm") -> None:
     (revision,) = ward.revisions()
     with transaction(ward.engine) as session:
         session.add(
@@ -222,7 +245,7 @@ def _note_as_result(ward: Ward, uid: str, source: str) -> None:
                 kind="seg",
                 revision_id=revision.id,
                 source_sop_instance_uid=source,
-                path="results/x.dcm",
+                path=path,
                 sha256="0" * 64,
                 size_bytes=1,
                 created_at=datetime.now(UTC),

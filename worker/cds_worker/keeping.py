@@ -6,16 +6,18 @@ a name of their own they can't replace those that the database vouches for.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cds_plugin.durable import PRIVATE, RESULTS_FOLDER, locked, sync_folder
 from cds_plugin.errors import Unavailable
 from cds_plugin.study import Sha256
-
-RESULTS_FOLDER = "results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +29,47 @@ class KeptFile:
     size_bytes: int
 
 
-def keep(storage: Path, content: bytes) -> KeptFile:
-    """Write an object's bytes below `storage`/results durably; raises Unavailable where the disk fails."""
+@contextmanager
+def kept(storage: Path, contents: Sequence[bytes]) -> Iterator[list[KeptFile]]:
+    """Write objects below `storage`/results durably and yield where they lie, in the order given.
+
+    Until the block ends no orphan sweep touches them: commit their rows inside. Raises Unavailable where the
+    disk fails.
+    """
+    with ExitStack() as held:
+        try:
+            files = [_keep(storage, content, held) for content in contents]
+        except OSError as error:
+            raise Unavailable(
+                "results_folder",
+                f"A result can't be written: {error.strerror}.",
+                "Free or repair the storage.",
+            ) from error
+        yield files
+
+
+def _keep(storage: Path, content: bytes, held: ExitStack) -> KeptFile:
     sha256 = Sha256(hashlib.sha256(content).hexdigest())
-    relative = Path(RESULTS_FOLDER, sha256[:2], f"{sha256}.dcm")
-    try:
-        _write(storage / relative, content)
-    except OSError as error:
-        raise Unavailable(
-            "results_folder", f"A result can't be written: {error.strerror}.", "Free or repair the storage."
-        ) from error
-    return KeptFile(relative.as_posix(), sha256, len(content))
+    folder = _folder(storage / RESULTS_FOLDER, sha256[:2])
+    descriptor = held.enter_context(locked(folder, fcntl.LOCK_SH))
+    path = folder / f"{sha256}.dcm"
+    _write(path, content)
+    os.fsync(descriptor)
+    return KeptFile(path.relative_to(storage).as_posix(), sha256, len(content))
+
+
+def _folder(results: Path, prefix: str) -> Path:
+    """Return the folder of a prefix, made durably where it was missing."""
+    folder = results / prefix
+    if not folder.is_dir():
+        results.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        folder.mkdir(mode=PRIVATE, exist_ok=True)
+        for each in (results, results.parent):
+            sync_folder(each)
+    return folder
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -52,13 +80,3 @@ def _write(path: Path, content: bytes) -> None:
     except OSError:
         Path(scratch).unlink(missing_ok=True)
         raise
-    for folder in (path.parent, path.parent.parent):
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
