@@ -77,6 +77,16 @@ class Settings(BaseSettings):
         return (Rule(calling_ae=(ANY_CALLER,), results_to=everywhere),)
 
     @model_validator(mode="after")
+    def _urls_can_be_read(self) -> Self:
+        for name, url in (("database", self.database.url), ("broker", self.broker.url)):
+            try:
+                url == EMBEDDED_BROKER or make_url(url)
+            except (ArgumentError, ValueError) as error:
+                hint = (Database if name == "database" else Broker).model_fields["url"].description
+                raise ValueError(f"{name}.url: not a URL; expected {hint}") from error
+        return self
+
+    @model_validator(mode="after")
     def _destinations_are_known(self) -> Self:
         known = [each.name for each in self.destinations]
         if len(set(known)) != len(known):
@@ -130,9 +140,9 @@ class Settings(BaseSettings):
     def redacted(self) -> dict[str, Any]:
         """Return the settings as JSON values with passwords hidden."""
         shown: dict[str, Any] = self.model_dump(mode="json")
-        shown["database"]["url"] = make_url(self.database.url).render_as_string(hide_password=True)
-        if self.broker.url != EMBEDDED_BROKER:
-            shown["broker"]["url"] = make_url(self.broker.url).render_as_string(hide_password=True)
+        for name, url in (("database", self.database.url), ("broker", self.broker.url)):
+            if url != EMBEDDED_BROKER:
+                shown[name]["url"] = make_url(url).render_as_string(hide_password=True)
         return shown
 
 
@@ -153,6 +163,7 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     base, written = _read_file(path)
     _refuse_unknown_variables(surroundings)
     merged = _merge(written, _from_environment(surroundings))
+    _refuse_nul("", merged)
     try:
         settings = Settings(**merged)
         return _made_absolute(settings, base)
@@ -160,6 +171,18 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
         raise Refused(
             "bad_setting", "; ".join(map(_explain, error.errors())), "Correct the setting."
         ) from error
+
+
+def _refuse_nul(place: str, value: Any) -> None:
+    """Refuse a NUL character anywhere: no path, address or name has one, and system calls fail on it."""
+    if isinstance(value, str) and "\0" in value:
+        raise Refused("bad_setting", f"{place}: holds a NUL character", "Write it without.")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_nul(f"{place}.{key}".lstrip("."), inner)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _refuse_nul(f"{place}[{number}]", inner)
 
 
 def _read_file(path: Path | None) -> tuple[Path, dict[str, Any]]:
@@ -172,7 +195,7 @@ def _read_file(path: Path | None) -> tuple[Path, dict[str, Any]]:
         raise Refused(
             "no_settings_file", f"{file}: {error.strerror}", "Give a readable file to --config."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise Refused("bad_settings_file", f"{file}: {error}", "Write valid TOML.") from error
 
 
@@ -181,7 +204,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     source.env_vars = {key.lower(): value for key, value in environment.items()}
     try:
         return source()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused("bad_setting", f"environment: {error}", "Write lists and tables as JSON.") from error
 
 
@@ -221,13 +244,7 @@ def _made_absolute(settings: Settings, base: Path) -> Settings:
 
 
 def _absolute_url(url: str, base: Path) -> str:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        hint = Database.model_fields["url"].description
-        raise Refused(
-            "bad_setting", f"database.url: not a database URL: {url!r}", f"Write {hint}."
-        ) from error
+    parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         return url
     return parsed.set(database=str((base / parsed.database).resolve())).render_as_string(hide_password=False)
@@ -243,9 +260,19 @@ def _explain(error: ErrorDetails) -> str:
         return f"{where}: no such setting; {meant}known here: {', '.join(fields)}"
     if not names:
         return _message(error)
+    if error["type"] in ("model_type", "model_attributes_type", "tuple_type"):
+        return f"{where}: should be {_SHAPES[error['type']]}"
     key = next((name for name in reversed(names) if not name.isdigit()), "")
     expected = fields[key].description if key in fields else None
     return f"{where}: {_message(error)}" + (f"; expected {expected}" if expected else "")
+
+
+_SHAPES = {
+    "model_type": "a table of keys and values",
+    "model_attributes_type": "a table of keys and values",
+    "tuple_type": "a list",
+}
+"""What pydantic calls by the names of our classes."""
 
 
 def _message(error: ErrorDetails) -> str:
