@@ -16,8 +16,8 @@ from python_multipart.multipart import MultipartParser
 
 from cds_plugin.errors import Refused
 
-BOUNDARY_CHARACTERS = 70
-"""RFC 2046 section 5.1.1."""
+BOUNDARY_CHARACTERS = 200
+"""RFC 2046 section 5.1.1 allows 70, and Orthanc writes 73."""
 HEADER_FIELDS = 16
 """Of one part; DICOMweb needs two or three."""
 HEADER_FIELD_BYTES = 4 * 1024

@@ -23,6 +23,7 @@ from cds_plugin.receive.alarms import Alarms
 from cds_plugin.receive.answers import Status
 from cds_plugin.receive.header import uid_problem
 from cds_plugin.receive.reception import Reception
+from cds_plugin.rules import admit
 from cds_plugin.web import bounds
 from cds_plugin.web.answers import (
     DICOM_JSON,
@@ -100,7 +101,11 @@ class StoreService:
         name = name_of_caller(self.settings.web, request.headers.get("authorization", ""), certificate)
         if name is None:
             raise StopHere(HTTPStatus.UNAUTHORIZED)
-        return Caller(name, _address(request), self.settings.listener.ae_title, certificate)
+        caller = Caller(name, _address(request), tls=certificate)
+        entry = admit(self.settings, caller)
+        if not entry.accepted:
+            raise StopHere(HTTPStatus.FORBIDDEN)
+        return caller
 
     def _note(self, status: HTTPStatus, address: str) -> None:
         log.info("stow refused", status=int(status), peer=address)

@@ -1,0 +1,124 @@
+"""STOW-RS with peers that nobody here wrote, and through kill -9."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from drawn_objects import a_photograph
+from pydicom.uid import JPEGBaseline8Bit, generate_uid
+from web_site import START_SECONDS, Site, a_part, file_of, uids
+
+from cds_plugin.config import WebCaller
+from cds_plugin.demo.orthanc import Orthanc
+from cds_plugin.receive.spool import sha256_of
+from cds_plugin.web.callers import new_token
+
+pytestmark = pytest.mark.slow
+
+
+def test_orthanc_stores_a_study_here(site: Site, orthanc: Orthanc) -> None:
+    token, digest = new_token()
+    guarded = site.with_web(callers=(WebCaller(name="ORTHANC", token_sha256=digest),))
+    study = generate_uid()
+    pictures = [a_photograph(study, side=200, seed=n, transfer_syntax=JPEGBaseline8Bit) for n in range(4)]
+    stored = [orthanc.post("/instances", file_of(picture))["ID"] for picture in pictures]
+    server = {"Url": f"{guarded.url}/", "HttpHeaders": {"Authorization": f"Bearer {token}"}}
+    orthanc.request("PUT", "/dicom-web/servers/cds", json.dumps(server).encode())
+    with guarded.serving():
+        answer = orthanc.post("/dicom-web/servers/cds/stow", {"Resources": stored, "Synchronous": True})
+        assert answer, "Orthanc read our Store Instances Response and found nothing wrong with it"
+        again = orthanc.post("/dicom-web/servers/cds/stow", {"Resources": stored, "Synchronous": True})
+        assert again
+    instances = guarded.instances()
+    assert {each.sop_instance_uid for each in instances} == {picture.SOPInstanceUID for picture in pictures}
+    assert {each.calling_ae for each in instances} == {"ORTHANC"}
+    assert guarded.events().count("instance-duplicate") == 4
+
+
+@pytest.fixture
+def config(site: Site, tmp_path: Path) -> Path:
+    path = tmp_path / "cds-plugin.toml"
+    path.write_text(
+        f'[listener]\nport = {site.port}\n[storage]\ndirectory = "{site.directory}"\n'
+        f'[database]\nurl = "{site.settings.database.url}"\n'
+        f"[web]\nenabled = true\nport = {site.settings.web.port}\n"
+    )
+    return path
+
+
+@contextmanager
+def a_web_process(site: Site, config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "cds_plugin", "web", "--config", str(config)]
+    with (config.parent / "log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
+        deadline = time.monotonic() + 3 * START_SECONDS
+        while not _is_ready(site):
+            assert time.monotonic() < deadline, (config.parent / "log").read_text()[-3000:]
+            time.sleep(0.1)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _is_ready(site: Site) -> bool:
+    try:
+        return requests.get(f"{site.url}/health/ready", timeout=9).ok
+    except requests.ConnectionError:
+        return False
+
+
+def test_everything_acknowledged_survives_kill_9(site: Site, config: Path) -> None:
+    acknowledged: list[str] = []
+    with a_web_process(site, config) as process:
+        for number in range(400):
+            if number == 10:
+                subprocess.Popen(["sh", "-c", f"sleep 0.15; kill -9 {process.pid}"])
+            try:
+                answer = site.stored(*[a_photograph(side=200, seed=number + n) for n in range(3)])
+            except requests.ConnectionError:
+                break
+            acknowledged += uids(answer, "ReferencedSOPSequence")
+        process.wait()
+    assert 30 <= len(acknowledged) < 1200
+    kept = {instance.sop_instance_uid: instance for instance in site.instances()}
+    for uid in acknowledged:
+        assert sha256_of(site.directory / kept[uid].path) == kept[uid].sha256
+    with a_web_process(site, config) as process:
+        assert not site.incoming(), "what the dead server left was swept"
+        assert site.stored(a_photograph()).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert site.events().count("application-stopped") == 1
+    _its_log_is_json_and_names_no_patient(config.parent / "log")
+
+
+def _its_log_is_json_and_names_no_patient(log: Path) -> None:
+    lines = log.read_text().splitlines()
+    assert lines and all(line.startswith("{") for line in lines), lines[:3]
+    assert not [line for line in lines if "Patient" in line]
+
+
+def test_a_stop_lets_an_upload_end(site: Site, config: Path) -> None:
+    pictures = [file_of(a_photograph()) for _ in range(2)]
+    with a_web_process(site, config) as process:
+
+        def slowly() -> Iterator[bytes]:
+            for content in pictures:
+                yield a_part(content)
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.7)
+            yield b"--cut-here--\r\n"
+
+        assert site.post(slowly()).status_code == 200
+        assert process.wait(30) == 0
+    assert len(site.instances()) == 2
