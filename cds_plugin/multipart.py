@@ -6,6 +6,7 @@ with it (PS3.18 section 8.6.1.2.1). The parser is python-multipart's.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ HEADER_FIELDS = 16
 HEADER_FIELD_BYTES = 4 * 1024
 """One field of a part's header: a media type with its parameters."""
 
+_SILENT = logging.getLogger(f"{__name__}.silent")
+_SILENT.disabled = True
+"""python-multipart quotes the byte that it stumbled over; the refusal says what was wrong."""
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")
 
 
@@ -82,6 +86,7 @@ class MultipartReader:
             max_header_count=HEADER_FIELDS,
             max_header_size=HEADER_FIELD_BYTES,
         )
+        self._parser.logger = _SILENT
 
     def feed(self, data: bytes) -> Sequence[PartEvent]:
         """Return what these bytes complete, in order."""

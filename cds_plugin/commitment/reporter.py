@@ -6,10 +6,7 @@ listener runs the same for a requester that wants its report on the association 
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,9 +25,9 @@ from cds_plugin.commitment.holding import FailureReason, not_held, problem_of
 from cds_plugin.commitment.report import EventType, all_failed, failed_uids, report_of, send_report
 from cds_plugin.config import Settings
 from cds_plugin.deliver.backoff import AWAY, REFUSED, Backoff
-from cds_plugin.deliver.sender import Peer
+from cds_plugin.deliver.sender import Peer, peer_of
 from cds_plugin.errors import CdsError, Refused
-from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
+from cds_plugin.lease import Lease, LeaseLost, claim, owner_name
 
 log = structlog.get_logger()
 
@@ -39,11 +36,6 @@ REPORT_FOR = timedelta(days=3)
 """A requester that is away for longer asks again when it is back: nothing is deleted unconfirmed."""
 
 Sending = Callable[[EventType, Dataset], None]
-
-
-def owner_name() -> str:
-    """Return a name for the holder of a lease that no other holder has."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +50,9 @@ class Reporter:
         owner = owner_name()
         try:
             with transaction(self.engine) as session:
-                lease = timedelta(seconds=LEASE_SECONDS)
-                claim = jobs.claim(session, job_id, owner=owner, now=datetime.now(UTC), lease=lease)
-            if claim is not None:
-                self.report(job_id, owner, claim.subject_id, claim.attempts)
+                taken = claim(session, job_id, owner)
+            if taken is not None:
+                self.report(job_id, owner, taken.subject_id, taken.attempts)
         except SQLAlchemyError as error:
             log.error("database is away", job=job_id, problem=type(error).__name__)
 
@@ -148,7 +139,8 @@ class Reporter:
 
 def known_address(settings: Settings, ae_title: str) -> Peer | None:
     """Return where the AE title listens, by the peers of the settings and then by the destinations."""
-    for each in (*settings.peers, *settings.destinations):
+    known = [each for each in settings.peers if each.host]
+    for each in (*known, *settings.destinations):
         if each.ae_title == ae_title:
-            return Peer(each.ae_title, each.host, each.port)
+            return peer_of(settings, each)
     return None

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from cds_plugin.config.routing import Destination
+from cds_plugin.config.table import Port
 
 
 class Retrieve(StrEnum):
@@ -23,6 +24,8 @@ class PeerEntry(Destination):
     """A peer that we call; rules match `ae_title` as the sender of what was pulled from it."""
 
     name: str = Field(min_length=1, max_length=64, description="a name for pull --from")
+    host: str = Field("", description="a host name or address; needed unless only its web services are used")
+    port: Port = Field(104, description="a TCP port, 1 to 65535")
     retrieve: Retrieve = Field(Retrieve.C_GET, description='"c-get", "c-move" or "wado-rs"')
     web_url: str = Field(
         "", pattern=r"^(https?://[^\s@?#]+)?$", description="the root of its DICOMweb services, https://..."
@@ -35,9 +38,11 @@ class PeerEntry(Destination):
     )
 
     @model_validator(mode="after")
-    def _web_has_a_url(self) -> Self:
+    def _can_be_called(self) -> Self:
         if self.retrieve is Retrieve.WADO_RS and not self.web_url:
             raise ValueError('web_url is needed where retrieve = "wado-rs"')
+        if self.retrieve is not Retrieve.WADO_RS and not self.host:
+            raise ValueError(f'host is needed where retrieve = "{self.retrieve}"')
         return self
 
     def below(self, base: Path) -> PeerEntry:

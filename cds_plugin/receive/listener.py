@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self, cast
 
-import pydicom
 import structlog
-from pynetdicom import _config, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy import Engine
@@ -32,6 +28,7 @@ from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.commitment import CommitmentHandler
 from cds_plugin.receive.door import Doorkeeper
 from cds_plugin.receive.gate import Gate
+from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.reception import Reception, turns
 from cds_plugin.receive.server import BoundedMessages
 from cds_plugin.receive.spool import Spool
@@ -65,7 +62,7 @@ class DicomListener:
         self._spool.make_folders()
         with ExitStack() as opened:
             incoming = opened.enter_context(self._spool.incoming_folder())
-            opened.enter_context(_libraries_set(incoming))
+            opened.enter_context(libraries_set(incoming))
             opened.enter_context(Presence(self._engine, PROCESS_NAME, self._turn))
             self._gate.open(self._entity, self._handlers(), self._ledger, self._disk_is_full)
             self._closing = opened.pop_all()
@@ -165,31 +162,6 @@ def _entity(settings: Settings, bounds: Bounds) -> ListenerEntity:
     entity.dimse_timeout = bounds.dimse_seconds
     entity.network_timeout = bounds.network_seconds
     return entity
-
-
-@contextmanager
-def _libraries_set(incoming: Path) -> Iterator[None]:
-    """Set what pynetdicom, tempfile and pydicom keep for a whole process, and set it back.
-
-    Every storage class is taken, data sets go to disk as they arrive, UIDs are judged by us, and pydicom
-    says nothing about values: its warnings would quote the header.
-    """
-    wanted: list[tuple[object, str, object]] = [
-        (tempfile, "tempdir", str(incoming)),
-        (_config, "UNRESTRICTED_STORAGE_SERVICE", True),
-        (_config, "STORE_RECV_CHUNKED_DATASET", True),
-        (_config, "LOG_HANDLER_LEVEL", "none"),
-        (_config, "VALIDATORS", {**_config.VALIDATORS, "UI": lambda _uid: (True, "")}),
-        (pydicom.config.settings, "reading_validation_mode", pydicom.config.IGNORE),
-    ]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted]
-    try:
-        for owner, name, value in wanted:
-            setattr(owner, name, value)
-        yield
-    finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
 
 
 def _end_what_never_began(event: evt.Event) -> None:

@@ -219,7 +219,10 @@ class Commitment(Base):
 
 
 class PulledStudy(Base):
-    """A study that was asked of a peer; `instances` is how many the peer has."""
+    """A study that was asked of a peer: `held` of the `instances` that were wanted from it are there.
+
+    `said` is the number of instances that the peer's answer to the query named, `modalities` what was wanted.
+    """
 
     __tablename__ = "pulled_studies"
 
@@ -228,6 +231,8 @@ class PulledStudy(Base):
     state: Mapped[PullState] = mapped_column(enum_of(PullState))
     instances: Mapped[int]
     held: Mapped[int]
+    said: Mapped[int | None]
+    modalities: Mapped[str] = mapped_column(Words)
     last_error: Mapped[str | None] = mapped_column(Words)
     started_at: Mapped[datetime] = mapped_column(Instant)
     updated_at: Mapped[datetime] = mapped_column(Instant)

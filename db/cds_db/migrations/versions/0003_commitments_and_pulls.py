@@ -56,6 +56,8 @@ def _create_pulls() -> None:
         sa.Column("state", STATE, nullable=False),
         sa.Column("instances", sa.Integer(), nullable=False),
         sa.Column("held", sa.Integer(), nullable=False),
+        sa.Column("said", sa.Integer()),
+        sa.Column("modalities", Words(), nullable=False),
         sa.Column("last_error", Words()),
         sa.Column("started_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
