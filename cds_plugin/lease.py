@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -14,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from cds_db import jobs
+from cds_db.jobs import Claim
 from cds_db.session import transaction
 
 LEASE_SECONDS = 10.0
@@ -81,6 +85,17 @@ class Lease:
                 continue
             except SQLAlchemyError as error:
                 log.warning("lease-not-renewed", job=self.job_id, error=type(error).__name__)
+
+
+def owner_name() -> str:
+    """Return a name for the owner of one claim that no other claim has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+
+
+def take(session: Session, job_id: int, owner: str) -> Claim | None:
+    """Take a job for as long as a lease lasts; None where somebody else has it or it is not due."""
+    lease = timedelta(seconds=LEASE_SECONDS)
+    return jobs.claim(session, job_id, owner=owner, now=datetime.now(UTC), lease=lease)
 
 
 def lease_end() -> datetime:

@@ -27,7 +27,7 @@ from cds_plugin.config import Settings
 from cds_plugin.deliver.backoff import AWAY, REFUSED, Backoff
 from cds_plugin.deliver.sender import Peer, peer_of
 from cds_plugin.errors import CdsError, Refused
-from cds_plugin.lease import Lease, LeaseLost, claim, owner_name
+from cds_plugin.lease import Lease, LeaseLost, owner_name, take
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class Reporter:
         owner = owner_name()
         try:
             with transaction(self.engine) as session:
-                taken = claim(session, job_id, owner)
+                taken = take(session, job_id, owner)
             if taken is not None:
                 self.report(job_id, owner, taken.subject_id, taken.attempts)
         except SQLAlchemyError as error:

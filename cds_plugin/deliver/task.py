@@ -6,14 +6,11 @@ try again. A PACS that is away costs a wait, never an analysis.
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from threading import Event
 
 import structlog
@@ -29,7 +26,7 @@ from cds_plugin.config import Settings
 from cds_plugin.deliver.backoff import ATTEMPTS, AWAY, REFUSED, Backoff
 from cds_plugin.deliver.sender import Answer, Outgoing, Peer, peer_of, read_outgoing, send_files
 from cds_plugin.errors import Refused, Unavailable
-from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
+from cds_plugin.lease import Lease, LeaseLost, owner_name, take
 from cds_plugin.receive.spool import sha256_of
 
 log = structlog.get_logger()
@@ -69,15 +66,14 @@ class Deliverer:
             log.error("database is away", job=job_id, problem=type(error).__name__)
 
     def _claim(self, job_id: int) -> Work | None:
-        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
-        now = datetime.now(UTC)
+        owner = owner_name()
         with transaction(self.engine) as session:
-            claim = jobs.claim(session, job_id, owner=owner, now=now, lease=timedelta(seconds=LEASE_SECONDS))
-            if claim is None:
+            taken = take(session, job_id, owner)
+            if taken is None:
                 return None
-            studies.start_delivery(session, claim.subject_id, now=now, actor=ACTOR)
-            delivery, results = studies.delivery_objects(session, claim.subject_id)
-        return Work(job_id, owner, claim.attempts, delivery.id, delivery.destination, results)
+            studies.start_delivery(session, taken.subject_id, now=datetime.now(UTC), actor=ACTOR)
+            delivery, results = studies.delivery_objects(session, taken.subject_id)
+        return Work(job_id, owner, taken.attempts, delivery.id, delivery.destination, results)
 
     def _deliver(self, work: Work) -> None:
         refusals: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
@@ -21,11 +21,11 @@ from cds_db import commitment, jobs
 from cds_db.commitment import CommitmentRequest, TooManyPending
 from cds_db.session import transaction
 from cds_plugin.commitment.report import EventType, report_over, wants_it_here
-from cds_plugin.commitment.reporter import Reporter, known_address, owner_name
+from cds_plugin.commitment.reporter import Reporter, known_address
 from cds_plugin.commitment.request import ActionRefused, ActionStatus, asked_for, check_action
 from cds_plugin.config import Settings
 from cds_plugin.errors import Unavailable
-from cds_plugin.lease import LEASE_SECONDS
+from cds_plugin.lease import owner_name, take
 from cds_plugin.receive.answers import ERROR_COMMENT_CHARACTERS
 from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.header import PARSE_ERRORS
@@ -92,12 +92,11 @@ class CommitmentHandler:
         now = datetime.now(UTC)
         with self.turn, transaction(self.engine) as session:
             job_id = commitment.record_request(session, request, now=now)
-            lease = timedelta(seconds=LEASE_SECONDS)
-            claim = jobs.claim(session, job_id, owner=owner, now=now, lease=lease) if here else None
-        if claim is not None:
+            taken = take(session, job_id, owner) if here else None
+        if taken is not None:
             threading.Thread(
                 target=self._report_here,
-                args=(association, claim, owner, request.calling_ae),
+                args=(association, taken, owner, request.calling_ae),
                 name=f"commitment-{job_id}",
                 daemon=True,
             ).start()

@@ -9,13 +9,14 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cds_db import audit, jobs
+from cds_db import jobs
 from cds_db.columns import Json
 from cds_db.events import Event, Outcome
 from cds_db.locks import locked_revision
 from cds_db.models import Delivery, Instance, Result, Revision
 from cds_db.moves import move, shortened
 from cds_db.stages import DeliveryState, IllegalMove, JobKind, Stage
+from cds_db.trail import note
 
 REPORT_KIND = "sr"
 """Every picture of an analysed revision has a result of this kind."""
@@ -41,7 +42,7 @@ def start_analysis(session: Session, revision_id: int, *, now: datetime, actor: 
     if not again:
         move(revision, Stage.ANALYSING)
     event = Event.ANALYSIS_RETRIED if again else Event.ANALYSIS_STARTED
-    _append(session, revision, event, now=now, actor=actor, detail={})
+    note(session, revision, event, now=now, actor=actor, detail={})
 
 
 def revision_pictures(session: Session, revision_id: int) -> list[Instance]:
@@ -117,7 +118,7 @@ def finish_analysis(
     move(revision, Stage.DELIVERING if destinations else Stage.COMPLETE)
     wanted = {name: " ".join(each) for name, each in (kinds or {}).items()}
     detail: dict[str, Json] = {"results": len(results), "destinations": list(destinations), "kinds": wanted}
-    _append(session, revision, Event.ANALYSIS_FINISHED, now=now, actor=actor, detail=detail)
+    note(session, revision, Event.ANALYSIS_FINISHED, now=now, actor=actor, detail=detail)
     return [
         _delivery_job(session, revision, each, wanted.get(each), now) for each in dict.fromkeys(destinations)
     ]
@@ -128,7 +129,7 @@ def fail_analysis(session: Session, revision_id: int, *, reason: str, now: datet
     revision = locked_revision(session, revision_id)
     move(revision, Stage.FAILED)
     revision.failure = shortened(reason)
-    _append(
+    note(
         session,
         revision,
         Event.ANALYSIS_FAILED,
@@ -180,7 +181,7 @@ def _audit_picture(
     detail: Mapping[str, Json],
     refused: bool,
 ) -> None:
-    _append(
+    note(
         session,
         revision,
         Event.PICTURE_REFUSED if refused else Event.PICTURE_ANALYSED,
@@ -196,7 +197,7 @@ def _record(session: Session, revision: Revision, result: NewResult, *, now: dat
     fields = asdict(result)
     session.add(Result(revision_id=revision.id, created_at=now, **fields))
     sop_instance_uid = fields.pop("sop_instance_uid")
-    _append(
+    note(
         session,
         revision,
         Event.RESULT_CREATED,
@@ -204,27 +205,4 @@ def _record(session: Session, revision: Revision, result: NewResult, *, now: dat
         actor=actor,
         detail=fields,
         sop_instance_uid=sop_instance_uid,
-    )
-
-
-def _append(
-    session: Session,
-    revision: Revision,
-    event: Event,
-    *,
-    now: datetime,
-    actor: str,
-    detail: Mapping[str, Json],
-    outcome: Outcome = Outcome.SUCCESS,
-    sop_instance_uid: str | None = None,
-) -> None:
-    audit.append(
-        session,
-        event=event,
-        actor=actor,
-        now=now,
-        study_instance_uid=revision.study_instance_uid,
-        sop_instance_uid=sop_instance_uid,
-        outcome=outcome,
-        detail={"revision": revision.number, **detail},
     )

@@ -8,20 +8,20 @@ from datetime import datetime
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from cds_db import audit
 from cds_db.columns import Json
 from cds_db.events import Event, Outcome
 from cds_db.locks import insert_if_absent, locked_delivery
 from cds_db.models import DeliveredObject, Delivery, Result, Revision
 from cds_db.moves import move, shortened
 from cds_db.stages import DeliveryState, IllegalMove, Stage
+from cds_db.trail import note
 
 
 def start_delivery(session: Session, delivery_id: int, *, now: datetime, actor: str) -> None:
     """Note that an attempt begins. Raises IllegalMove unless the delivery is pending."""
     delivery = _pending(session, delivery_id)
     delivery.attempts += 1
-    _append(
+    note(
         session, delivery, Event.DELIVERY_STARTED, now=now, actor=actor, detail={"attempt": delivery.attempts}
     )
 
@@ -60,7 +60,7 @@ def record_object_delivered(
     delivery = locked_delivery(session, delivery_id)
     values = {"delivery_id": delivery_id, "sop_instance_uid": sop_instance_uid, "delivered_at": now}
     insert_if_absent(session, DeliveredObject, values, DeliveredObject.delivery_id)
-    _append(
+    note(
         session,
         delivery,
         Event.OBJECT_DELIVERED,
@@ -77,7 +77,7 @@ def record_delivery_attempt(
     """Note that an attempt failed and will be repeated."""
     delivery = locked_delivery(session, delivery_id)
     delivery.last_error = shortened(error)
-    _append(
+    note(
         session,
         delivery,
         Event.DELIVERY_RETRIED,
@@ -99,7 +99,7 @@ def finish_delivery(session: Session, delivery_id: int, *, now: datetime, actor:
     delivery.state = DeliveryState.DELIVERED
     delivery.delivered_at = now
     delivery.last_error = None
-    _append(session, delivery, Event.DELIVERY_FINISHED, now=now, actor=actor, detail={})
+    note(session, delivery, Event.DELIVERY_FINISHED, now=now, actor=actor, detail={})
     _settle(session, delivery)
 
 
@@ -108,7 +108,7 @@ def fail_delivery(session: Session, delivery_id: int, error: str, *, now: dateti
     delivery = _pending(session, delivery_id)
     delivery.state = DeliveryState.FAILED
     delivery.last_error = shortened(error)
-    _append(
+    note(
         session,
         delivery,
         Event.DELIVERY_FAILED,
@@ -139,27 +139,3 @@ def _settle(session: Session, delivery: Delivery) -> None:
         move(revision, Stage.FAILED)
     else:
         move(revision, Stage.COMPLETE)
-
-
-def _append(
-    session: Session,
-    delivery: Delivery,
-    event: Event,
-    *,
-    now: datetime,
-    actor: str,
-    detail: Mapping[str, Json],
-    outcome: Outcome = Outcome.SUCCESS,
-    sop_instance_uid: str | None = None,
-) -> None:
-    revision = session.get_one(Revision, delivery.revision_id)
-    audit.append(
-        session,
-        event=event,
-        actor=actor,
-        now=now,
-        study_instance_uid=revision.study_instance_uid,
-        sop_instance_uid=sop_instance_uid,
-        outcome=outcome,
-        detail={"revision": revision.number, "destination": delivery.destination, **detail},
-    )

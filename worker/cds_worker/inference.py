@@ -28,7 +28,7 @@ from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import CdsError, Refused, Unavailable
-from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
+from cds_plugin.lease import Lease, LeaseLost, take
 from cds_plugin.photograph import read_header
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
 from cds_plugin.rules import routes_of_sender
@@ -91,11 +91,9 @@ class Analyst:
         Raises DeviceFailed, the job handed back, where this process can't analyse anything any more.
         """
         try:
-            claim = self._claim(job_id)
-            if claim is not None:
-                self._work(claim)
-        except LeaseLost:
-            log.warning("analysis-abandoned", job=job_id)
+            taken = self._claim(job_id)
+            if taken is not None:
+                self._work(taken)
         except SQLAlchemyError as error:
             log.error("database-away", job=job_id, error=type(error).__name__)
 
@@ -103,6 +101,8 @@ class Analyst:
         try:
             with Lease(self.engine, claim.job_id, self.owner) as lease:
                 self._analyse(claim, lease)
+        except LeaseLost:
+            log.warning("analysis-abandoned", job=claim.job_id)
         except IllegalMove as error:
             self._drop(claim, str(error))
         except StoredFileLost as error:
@@ -124,16 +124,14 @@ class Analyst:
         for _ in range(CLAIM_TRIES):
             with snapshot(self.engine) as session:
                 chosen = jobs.next_analysis(session, _now())
-            claim = self._taken(job_id if chosen is None else chosen)
-            if claim is not None or chosen is None:
-                return claim
+            taken = self._taken(job_id if chosen is None else chosen)
+            if taken is not None or chosen is None:
+                return taken
         return None
 
     def _taken(self, job_id: int) -> Claim | None:
         with transaction(self.engine) as session:
-            return jobs.claim(
-                session, job_id, owner=self.owner, now=_now(), lease=timedelta(seconds=LEASE_SECONDS)
-            )
+            return take(session, job_id, self.owner)
 
     def _analyse(self, claim: Claim, lease: Lease) -> None:
         """Do what is left of a revision, picture by picture, each committed before the next one."""
