@@ -38,15 +38,17 @@ def judge(settings: Settings, offered: Offered, inflated_bytes: int) -> Judged:
     """
     header = _header(offered, offered.path, inflated_bytes)
     decision = decide(settings, offered.association.caller, header.facts)
-    if decision.refuses:
-        raise Forbidden(f"rule {decision.label} refuses it")
+    _check_allowed(decision)
     if decision.repairs:
-        return _repaired(offered, header, decision, inflated_bytes)
+        return _repaired(settings, offered, header, decision, inflated_bytes)
     _check_identity(offered, header)
     return Judged(offered, header, decision)
 
 
-def _repaired(offered: Offered, header: Header, decision: Decision, inflated_bytes: int) -> Judged:
+def _repaired(
+    settings: Settings, offered: Offered, header: Header, decision: Decision, inflated_bytes: int
+) -> Judged:
+    """Return the object as its rule has it repaired; no fault of it gets it past a rule that refuses."""
     file = repaired_copy(offered.path, offered.transfer_syntax_uid, decision.repairs)
     if file is None:
         _check_identity(offered, header)
@@ -58,7 +60,8 @@ def _repaired(offered: Offered, header: Header, decision: Decision, inflated_byt
         announced = replace(offered, sop_class_uid=class_uid, sop_instance_uid=instance_uid)
         better = _header(announced, file, inflated_bytes)
         _check_identity(announced, better)
-    except Quarantined:
+        _check_allowed(decide(settings, offered.association.caller, better.facts))
+    except (Quarantined, Forbidden):
         file.unlink(missing_ok=True)
         raise
     return Judged(announced, better, decision, file)
@@ -71,6 +74,11 @@ def _header(offered: Offered, file: Path, inflated_bytes: int) -> Header:
         return read_received(file, offered.transfer_syntax_uid, inflated_bytes)
     except Unparsable as error:
         raise Quarantined(Status.CANNOT_UNDERSTAND, str(error)) from error
+
+
+def _check_allowed(decision: Decision) -> None:
+    if decision.refuses:
+        raise Forbidden(f"rule {decision.label} refuses it")
 
 
 def _check_identity(offered: Offered, header: Header) -> None:

@@ -31,7 +31,7 @@ class Spool:
 
     def make_folders(self) -> None:
         """Create what is missing, durably."""
-        for folder in (self.files, self.quarantine, self.incoming):
+        for folder in (self.files, self.quarantine, self.originals, self.incoming):
             folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         for prefix in PREFIXES:
             (self.files / prefix).mkdir(mode=PRIVATE, exist_ok=True)
@@ -79,9 +79,8 @@ class Spool:
         """
         folder = self.originals / sha256[:2]
         if not folder.is_dir():
-            folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            folder.mkdir(mode=PRIVATE, exist_ok=True)
             sync_folder(self.originals)
-            sync_folder(self.directory)
         sync_file(arrived)
         target = folder / f"{sha256}.dcm"
         arrived.replace(target)

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from cds_plugin.config import Action, Rule, Settings
+from cds_plugin.config import Action, ClientCertificate, Rule, Settings
 from cds_plugin.rules.deciding import label
 
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """A rule that is allowed and probably not meant; `rule` is its place and name."""
+    """A rule that is allowed and probably not meant; `rule` is its place and name.
+
+    `never` says that it can not match anything.
+    """
 
     rule: str
     problem: str
+    never: bool
 
 
 def warnings(settings: Settings) -> Iterator[Warned]:
@@ -26,9 +30,12 @@ def warnings(settings: Settings) -> Iterator[Warned]:
         name = label(rule, number) or ""
         for earlier, other in enumerate(rules[: number - 1], start=1):
             if covers(other, rule):
-                yield Warned(name, f"can never match: rule {label(other, earlier)} matches all that it would")
+                problem = f"can never match: rule {label(other, earlier)} matches all that it would"
+                yield Warned(name, problem, never=True)
                 break
-        yield from (Warned(name, problem) for problem in _traps(rule, settings))
+        yield from (Warned(name, problem, never=False) for problem in _traps(rule, settings))
+        if (rule.certificate_name or rule.certificate_fingerprint) and not _certificates_are_shown(settings):
+            yield Warned(name, "can never match: [tls] asks no caller for a certificate", never=True)
 
 
 def _traps(rule: Rule, settings: Settings) -> Iterator[str]:
@@ -36,8 +43,11 @@ def _traps(rule: Rule, settings: Settings) -> Iterator[str]:
         yield "analyses, and sends the results nowhere: results_to is empty"
     if rule.quiet_seconds is not None and rule.quiet_seconds > settings.listener.force_close_seconds:
         yield "its quiet_seconds are longer than listener.force_close_seconds, which close the study first"
-    if (rule.certificate_name or rule.certificate_fingerprint) and not settings.tls.listens:
-        yield "asks for a client certificate, but [tls] is off: it can never match"
+
+
+def _certificates_are_shown(settings: Settings) -> bool:
+    by_dicom = settings.tls.listens and settings.tls.client_certificate is not ClientCertificate.NONE
+    return by_dicom or any(each.certificate_sha256 for each in settings.web.callers)
 
 
 def covers(wide: Rule, narrow: Rule) -> bool:
