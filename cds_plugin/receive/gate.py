@@ -149,8 +149,11 @@ class Gate:
             log.error("database is away", problem=type(error).__name__)
 
     def _write(self, due: Sequence[Alarm]) -> None:
+        """Log and audit refusals: as many lines as rows, so that no stranger fills the log either."""
         if not due:
             return
+        for alarm in due:
+            log.warning(str(alarm.kind.event), **alarm.detail)
         try:
             with self._turn, transaction(self._engine) as session:
                 alarms.write(session, due, datetime.now(UTC))
