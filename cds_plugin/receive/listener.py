@@ -55,7 +55,7 @@ class DicomListener:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._turn = turns(engine)
         self._gate = Gate(settings, engine, self._turn, self._bounds)
-        self._entity = _entity(settings, self._bounds)
+        self._entity = listener_entity(settings, self._bounds)
         self._stopping = threading.Event()
 
     def __enter__(self) -> Self:
@@ -151,7 +151,8 @@ class DicomListener:
             association.join(STOP_GRACE_SECONDS)
 
 
-def _entity(settings: Settings, bounds: Bounds) -> ListenerEntity:
+def listener_entity(settings: Settings, bounds: Bounds) -> ListenerEntity:
+    """Return the application entity that a listener runs: contexts, limits and times, without handlers."""
     entity = ListenerEntity(ae_title=settings.listener.ae_title)
     entity.add_supported_context(Verification)
     entity.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=False)
