@@ -50,6 +50,15 @@ class Seen:
     features: NDArray[np.float32]
     labels: Places
     groups: tuple[str, ...]
+    confirmed: NDArray[np.bool_]
+    """True where histology confirmed the diagnosis."""
+
+    def of(self, chosen: NDArray[np.bool_]) -> Seen:
+        """The cases that are `chosen`."""
+        groups = tuple(group for group, wanted in zip(self.groups, chosen, strict=True) if wanted)
+        return Seen(
+            self.logits[chosen], self.features[chosen], self.labels[chosen], groups, self.confirmed[chosen]
+        )
 
 
 def see(look: LesionLook, lesions: Sequence[Lesion]) -> Seen:
@@ -60,6 +69,7 @@ def see(look: LesionLook, lesions: Sequence[Lesion]) -> Seen:
         np.concatenate([features for _, features in rows]),
         np.array([lesion.label for lesion in lesions]),
         tuple(lesion.picture.lesion_id for lesion in lesions),
+        np.array([lesion.picture.histology for lesion in lesions]),
     )
 
 
@@ -87,7 +97,12 @@ class ClassifierTrust:
         figures = measured(fresh)
         Path(self.report).parent.mkdir(parents=True, exist_ok=True)
         Path(self.report).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        np.savez(Path(self.report).with_suffix(".npz"), logits=fresh.logits, labels=fresh.labels)
+        np.savez(
+            Path(self.report).with_suffix(".npz"),
+            logits=fresh.logits,
+            labels=fresh.labels,
+            features=fresh.features,
+        )
         print(json.dumps(figures, indent=2))
         return figures
 
@@ -131,8 +146,9 @@ def measured(seen: Seen) -> dict[str, Any]:
     return {
         "split": SPLIT,
         "lesions": len(set(seen.groups)),
-        **_class_figures(seen, rows),
-        **_set_figures(seen, sets),
+        "all_pictures": _class_figures(seen, rows),
+        "histology_confirmed": _class_figures(seen.of(seen.confirmed), rows[seen.confirmed]),
+        "prediction_sets": _set_figures(seen, sets),
         "operating_points": {f"{wanted:.2f}": _flag_figures(seen, hits) for wanted, hits in flagged.items()},
     }
 

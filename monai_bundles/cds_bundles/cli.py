@@ -25,6 +25,7 @@ from cds_bundles.digest import (
     write_manifest,
 )
 from cds_bundles.index import IndexUnreadable, Picture, leaks, read_index
+from cds_bundles.model_card import add_figures, rewrite
 
 FAILED = 1
 
@@ -121,6 +122,25 @@ def _print_table(pictures: tuple[Picture, ...]) -> None:
         other = counts.total() - sum(counts[name] for name in CLASSES)
         cells = "".join(f"{count:>7}" for count in (*(counts[name] for name in CLASSES), other))
         typer.echo(f"{source:<20}{part:<20}{cells}")
+
+
+@bundle.command()
+def card(
+    directory: Annotated[Path, typer.Argument(help="A bundle's folder.", exists=True, file_okay=False)],
+    section: Annotated[str, typer.Option(help="Heading of the figures in the card.")] = "",
+    figures: Annotated[
+        Path | None, typer.Option(help="Report of an evaluation, JSON.", exists=True, dir_okay=False)
+    ] = None,
+) -> None:
+    """Put an evaluation's figures into a bundle's metadata, and the metadata's figures into its README."""
+    if bool(section) != bool(figures):
+        raise typer.BadParameter("--section and --figures go together")
+    try:
+        if figures:
+            add_figures(directory, section, json.loads(figures.read_text(encoding="utf-8")))
+        rewrite(directory)
+    except (ValueError, OSError) as problem:
+        raise _failure(str(problem)) from problem
 
 
 @bundle.command("list")

