@@ -1,4 +1,4 @@
-"""`cds-plugin evaluate` on drawn pictures with known masks, and on real ones where they are at hand."""
+"""`cds-plugin evaluate` on drawn pictures with known outlines, and on real ones where they are at hand."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cds_plugin.errors import Refused
 from cds_plugin.phantom import draw_phantom
-from cds_worker.evaluation.cases import read_cases
 
 REAL_PICTURES = 6
 
@@ -59,24 +57,32 @@ def row(path: str, dx: str, lesion_id: str, mask_path: str) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_instances_are_counted_and_unreadable_pictures_named(index: Path, tmp_path: Path) -> None:
-    done = evaluate("--task", "instances", "--index", index, "--out", tmp_path / "out", "--json")
-    assert done.returncode == 1
-    metrics: dict[str, Any] = json.loads(done.stdout)
-    assert metrics == json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["counts"]["measured"] == 3
-    assert [Path(each["path"]).name for each in metrics["refused"]] == ["broken.jpg"]
-    figure = metrics["figures"]["count_accuracy"]
+    out = tmp_path / "out"
+    done = evaluate("--task", "instances", "--index", index, "--out", out, "--json")
+    assert done.returncode == 1, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document == json.loads((out / "figures.json").read_text())
+    assert document["counts"]["measured"] == 3
+    assert [Path(each["path"]).name for each in document["refused"]] == ["broken.jpg"]
+    figure = document["figures"]["count_accuracy"]
     assert (figure["n"], figure["lesions"]) == (3, 2)
     assert figure["interval_95"][0] <= figure["value"] <= figure["interval_95"][1]
-    with (tmp_path / "out" / "pictures.csv").open() as stream:
+    with (out / "pictures.csv").open() as stream:
         pictures = list(csv.DictReader(stream))
     assert [Path(each["path"]).name for each in pictures] == ["1.png", "2.png", "3.png"]
-    right = np.mean([float(each["lesions"] == each["true_lesions"]) for each in pictures])
+    right = np.mean([each["lesions"] == each["true_lesions"] for each in pictures])
     assert figure["value"] == pytest.approx(right, abs=1e-4)
+    assert "Research use, not for diagnosis." in (out / "report.html").read_text()
+
+    kept = (out / "observations.jsonl").read_bytes()
+    again = evaluate("--task", "quality", "--index", index, "--out", out)
+    assert again.returncode == 1
+    assert "good_analysed" in again.stdout
+    assert (out / "observations.jsonl").read_bytes() == kept, "no picture was looked at twice"
 
 
 @pytest.mark.slow
-def test_real_pictures_are_segmented_and_named(derm_test_data: Path, tmp_path: Path) -> None:
+def test_real_pictures_are_outlined_and_named(derm_test_data: Path, tmp_path: Path) -> None:
     with (derm_test_data / "index.csv").open() as stream:
         held_out = [
             each
@@ -84,38 +90,36 @@ def test_real_pictures_are_segmented_and_named(derm_test_data: Path, tmp_path: P
             if each["path"].startswith("ham10000/") and each["fold"] == "0"
         ]
     chosen = [
-        row(
-            os.path.relpath(derm_test_data / each["path"], tmp_path),
-            each["dx"],
-            each["lesion_id"],
-            os.path.relpath(derm_test_data / each["mask_path"], tmp_path),
-        )
+        {
+            **each,
+            "path": os.path.relpath(derm_test_data / each["path"], tmp_path),
+            "mask_path": os.path.relpath(derm_test_data / each["mask_path"], tmp_path),
+        }
         for each in held_out[:: len(held_out) // REAL_PICTURES][:REAL_PICTURES]
     ]
     with (tmp_path / "index.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(chosen[0]))
         writer.writeheader()
-        writer.writerows(chosen)
-    done = evaluate(
-        "--task", "segmentation", "--index", tmp_path / "index.csv", "--out", tmp_path / "out", "--json"
-    )
+        writer.writerows([*chosen, {**chosen[0], "path": "none.jpg", "fold": "1"}])
+    common = "--index", tmp_path / "index.csv", "--out", tmp_path / "out", "--where", "fold=0", "--json"
+    done = evaluate("--task", "segmentation", *common)
     assert done.returncode == 0, done.stderr
-    metrics = json.loads(done.stdout)
-    assert metrics["figures"]["mean_iou"]["n"] == REAL_PICTURES
-    assert metrics["figures"]["mean_iou"]["value"] > 0.5
+    document = json.loads(done.stdout)
+    assert (document["split"], document["figures"]["mean_iou"]["n"]) == ("fold 0", REAL_PICTURES)
+    assert document["figures"]["mean_iou"]["value"] > 0.5
+    named = json.loads(evaluate("--task", "classification", *common).stdout)
+    assert named["figures"]["accuracy"]["n"] == REAL_PICTURES
+    assert named["subgroups"]["skin_tone"]
 
 
-@pytest.mark.parametrize("content", [None, "", "dx,lesion_id\nnv,1\n", "path,dx,lesion_id,mask_path\n"])
-def test_an_index_that_is_none_is_refused(content: str | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "index.csv").write_text(content)
-    with pytest.raises(Refused) as caught:
-        read_cases(tmp_path / "index.csv")
-    assert caught.value.code == "bad_index"
+def test_a_condition_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
+    done = evaluate("--task", "quality", "--index", "i.csv", "--out", tmp_path, "--where", "fold")
+    assert done.returncode == 2
+    assert "COLUMN=VALUE" in done.stderr
 
 
-def test_an_index_is_read_relative_to_itself_with_defaults(tmp_path: Path) -> None:
-    (tmp_path / "index.csv").write_text("\ufeffpath,dx,extra\na/1.jpg,NV ,x\n", encoding="utf-8")
-    (case,) = read_cases(tmp_path / "index.csv")
-    assert case.path == tmp_path / "a" / "1.jpg"
-    assert (case.dx, case.lesion_id, case.mask_path) == ("nv", "a/1.jpg", None)
+def test_a_missing_index_is_refused_before_models_are_loaded(tmp_path: Path) -> None:
+    done = evaluate("--task", "quality", "--index", tmp_path / "none.csv", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "bad_index" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from cds_plugin.config import Settings, load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, report, stderr, stdout
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import Refused
+from cds_worker.evaluation.cases import Case
 from cds_worker.evaluation.measuring import Measurement, Question
 from cds_worker.evaluation.observing import Observer
 from cds_worker.evaluation.report import write_report
@@ -66,7 +67,8 @@ def _conditions(where: list[str]) -> dict[str, str]:
 
 
 def _evaluate(question: Question, out: Path, as_json: bool, config: Path | None) -> int:
-    document = _measure(question, out, load_settings(config))
+    settings, cases = load_settings(config), question.cases()
+    document = _measure(question, cases, out, settings)
     reported = _report(document, out)
     if as_json:
         print_json(document)
@@ -75,7 +77,7 @@ def _evaluate(question: Question, out: Path, as_json: bool, config: Path | None)
     return Exit.FAILED if document["refused"] or not reported else Exit.DONE
 
 
-def _measure(question: Question, out: Path, settings: Settings) -> dict[str, Any]:
+def _measure(question: Question, cases: Sequence[Case], out: Path, settings: Settings) -> dict[str, Any]:
     pipeline = Pipeline.open(settings)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Decoder() as decoder, Progress(*columns, console=stderr) as progress:
@@ -84,7 +86,7 @@ def _measure(question: Question, out: Path, settings: Settings) -> dict[str, Any
             Observer(pipeline, decoder, settings.worker.max_pixels),
             on_picture=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-        return measurement.run(question, out)
+        return measurement.run(question, cases, out)
 
 
 def _report(document: Mapping[str, Any], out: Path) -> bool:

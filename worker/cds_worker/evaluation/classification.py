@@ -2,88 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cds_bundles import metric_ranking, metric_shares
+from cds_bundles import metric_shares
 from cds_bundles.classes import CLASSES, MALIGNANT_CLASSES
-from cds_bundles.metric_calibration import BINS, Confidences, brier_score
-from cds_bundles.metric_ranking import F2, benefit_of_flagging_all, net_benefit, threshold_table
-from cds_bundles.metric_resampling import Bools, Floats, Measure, Places, estimates
+from cds_bundles.metric_calibration import BINS
+from cds_bundles.metric_ranking import (
+    benefit_of_flagging_all,
+    net_benefit,
+    threshold_reaching,
+    threshold_table,
+)
+from cds_bundles.metric_resampling import Measure, estimates
 from cds_plugin.study import OperatingPoint
 from cds_worker.evaluation.cases import Case
+from cds_worker.evaluation.classification_figures import (
+    NO_FINDING,
+    WANTED_SENSITIVITY,
+    Classified,
+    Columns,
+    by_class,
+    calibration,
+    malignancy,
+    overall,
+    prediction_sets,
+    unfamiliar,
+)
 from cds_worker.evaluation.observing import Observation
-from cds_worker.evaluation.task import Cells, Row, Task, common
+from cds_worker.evaluation.task import Task, common
 
-NO_FINDING = "none"
-WANTED_SENSITIVITY = 0.95
 DECISION_THRESHOLDS = (0.01, *(each / 50 for each in range(1, 50)))
 """Risks of the decision curve: 1 %, then every 2 %."""
 PLOTTED_POINTS = 200
 """Rows of the threshold table that go into figures.json and the plots; thresholds.csv holds all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Classified(Row):
-    """The answer about the largest lesion; probabilities are 0 where there is none."""
-
-    probabilities: tuple[float, ...]
-    prediction_set: tuple[str, ...]
-    ood_score: float | None
-
-    @property
-    def finding(self) -> str:
-        """Return the class of the largest probability, or "none"."""
-        return CLASSES[int(np.argmax(self.probabilities))] if self.finds else NO_FINDING
-
-    @property
-    def malignancy(self) -> float:
-        """Return p(akiec) + p(bcc) + p(mel)."""
-        by_class = dict(zip(CLASSES, self.probabilities, strict=True))
-        return sum(by_class[each] for each in MALIGNANT_CLASSES)
-
-    def cells(self) -> Cells:
-        """Return finding, malignancy, probabilities, and what else the classifier says."""
-        rounded = {f"p_{name}": round(p, 6) for name, p in zip(CLASSES, self.probabilities, strict=True)}
-        return {
-            **Row.cells(self),
-            "finding": self.finding,
-            "malignancy": round(self.malignancy, 6),
-            **rounded,
-            "prediction_set": " ".join(self.prediction_set),
-            "ood_score": "" if self.ood_score is None else round(self.ood_score, 6),
-        }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Columns:
-    """All rows as arrays; an answer of len(CLASSES) is none."""
-
-    labels: Places
-    answers: Places
-    probabilities: Floats
-    malignant: Bools
-    malignancy: Floats
-    answered: Bools
-
-    @classmethod
-    def of(cls, rows: Sequence[Classified]) -> _Columns:
-        place = {name: number for number, name in enumerate((*CLASSES, NO_FINDING))}
-        return cls(
-            labels=np.array([place[row.case.dx] for row in rows], np.intp),
-            answers=np.array([place[row.finding] for row in rows], np.intp),
-            probabilities=np.array([row.probabilities for row in rows], np.float64),
-            malignant=np.array([row.case.dx in MALIGNANT_CLASSES for row in rows], np.bool_),
-            malignancy=np.array([row.malignancy for row in rows], np.float64),
-            answered=np.array([row.finds > 0 for row in rows], np.bool_),
-        )
-
-    @property
-    def confidences(self) -> Confidences:
-        return Confidences(self.probabilities.max(axis=1), self.labels == self.answers, self.answered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +78,19 @@ class Classification(Task[Classified]):
 
     def measures(self, rows: Sequence[Classified]) -> dict[str, Measure]:
         """Return overall figures, malignancy, calibration, prediction sets, then class by class."""
-        columns = _Columns.of(rows)
+        columns = Columns.of(rows)
         return {
-            **_overall(columns),
-            **_malignancy(columns, self.point.malignancy_threshold),
-            **_calibration(columns),
-            **_sets(rows, columns),
-            "share_unfamiliar": _unfamiliar(rows, self.point.ood_threshold),
-            **dict(_by_class(columns)),
+            **overall(columns),
+            **malignancy(columns, self.point.malignancy_threshold),
+            **calibration(columns),
+            **prediction_sets(rows, columns),
+            "share_unfamiliar": unfamiliar(rows, self.point.ood_threshold),
+            **dict(by_class(columns)),
         }
 
     def curves(self, rows: Sequence[Classified], split: str) -> dict[str, Any]:
         """Return confusion, thresholds, decision curve and reliability."""
-        columns = _Columns.of(rows)
+        columns = Columns.of(rows)
         table = threshold_table(columns.malignant, columns.malignancy)
         return {
             "confusion": {
@@ -153,13 +108,13 @@ class Classification(Task[Classified]):
 
     def tables(self, rows: Sequence[Classified]) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """Return every threshold of malignancy with what it gives."""
-        columns = _Columns.of(rows)
+        columns = Columns.of(rows)
         return {"thresholds.csv": threshold_table(columns.malignant, columns.malignancy)}
 
     def notes(self, rows: Sequence[Classified]) -> tuple[str, ...]:
         """Return the operating point, how calibration is counted, and what the curves depend on."""
-        columns = _Columns.of(rows)
-        reached = metric_ranking.threshold_reaching(columns.malignant, columns.malignancy, WANTED_SENSITIVITY)
+        columns = Columns.of(rows)
+        reached = threshold_reaching(columns.malignant, columns.malignancy, WANTED_SENSITIVITY)
         return (
             f"Malignant or premalignant is {', '.join(MALIGNANT_CLASSES)}. Operating point: malignancy of "
             f"{self.point.malignancy_threshold:.4g} or more ({self._source()}).",
@@ -184,74 +139,7 @@ def _without_nan(row: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if np.isnan(value) else round(value, 6) for name, value in row.items()}
 
 
-def _overall(columns: _Columns) -> dict[str, Measure]:
-    labels, answers, count = columns.labels, columns.answers, len(CLASSES)
-    return {
-        "balanced_accuracy": metric_shares.balanced_accuracy(labels, answers, count),
-        "accuracy": metric_shares.share(labels == answers),
-        "macro_f1": metric_shares.macro_f1(labels, answers, count),
-        "weighted_f1": metric_shares.weighted_f1(labels, answers, count),
-        "share_without_finding": metric_shares.share(~columns.answered),
-    }
-
-
-def _malignancy(columns: _Columns, threshold: float) -> dict[str, Measure]:
-    ill, score = columns.malignant, columns.malignancy
-    flagged = columns.answered & (score >= threshold)
-    return {
-        "malignancy_auc": metric_ranking.roc_auc(ill, score),
-        "malignancy_sensitivity": metric_shares.share(flagged, ill),
-        "malignancy_specificity": metric_shares.share(~flagged, ~ill),
-        "malignancy_precision": metric_shares.share(ill, flagged),
-        "malignancy_f1": metric_shares.f_score(flagged & ill, flagged, ill),
-        "malignancy_f2": metric_shares.f_score(flagged & ill, flagged, ill, F2),
-        "malignancy_specificity_at_95_sensitivity": metric_ranking.specificity_at_sensitivity(
-            ill, score, WANTED_SENSITIVITY
-        ),
-    }
-
-
-def _calibration(columns: _Columns) -> dict[str, Measure]:
-    rows = columns.confidences
-    return {
-        "ece": rows.error(rows.equal_width()),
-        "ece_equal_mass": rows.error(rows.equal_mass()),
-        "brier_score": brier_score(columns.probabilities, columns.labels, columns.answered),
-    }
-
-
-def _sets(rows: Sequence[Classified], columns: _Columns) -> dict[str, Measure]:
-    """Return coverage and size of the prediction sets of pictures with a finding."""
-    given = columns.answered
-    covered = np.array([row.case.dx in row.prediction_set for row in rows], np.bool_)
-    sizes = np.array([len(row.prediction_set) for row in rows], np.float64)
-    return {
-        "coverage": metric_shares.share(covered, given),
-        "mean_set_size": metric_shares.mean(np.where(given, sizes, np.nan)),
-        "share_sets_of_one": metric_shares.share(sizes == 1, given),
-        **{
-            f"coverage_{name}": metric_shares.share(covered, given & (columns.labels == place))
-            for place, name in enumerate(CLASSES)
-        },
-    }
-
-
-def _unfamiliar(rows: Sequence[Classified], threshold: float) -> Measure:
-    """Return the share of lesions that are called unlike those learned from."""
-    scores = np.array([np.nan if row.ood_score is None else row.ood_score for row in rows], np.float64)
-    return metric_shares.share(scores >= threshold, ~np.isnan(scores))
-
-
-def _by_class(columns: _Columns) -> Iterator[tuple[str, Measure]]:
-    for place, name in enumerate(CLASSES):
-        true, said = columns.labels == place, columns.answers == place
-        yield f"sensitivity_{name}", metric_shares.share(said, true)
-        yield f"specificity_{name}", metric_shares.share(~said, ~true)
-        yield f"precision_{name}", metric_shares.share(true, said)
-        yield f"auc_{name}", metric_ranking.roc_auc(true, columns.probabilities[:, place])
-
-
-def _decision(columns: _Columns, lesion_ids: Sequence[str], split: str) -> list[dict[str, Any]]:
+def _decision(columns: Columns, lesion_ids: Sequence[str], split: str) -> list[dict[str, Any]]:
     """Return the net benefit with its interval at each risk, and that of flagging all."""
     measures = {
         str(risk): net_benefit(columns.malignant, columns.malignancy, risk) for risk in DECISION_THRESHOLDS

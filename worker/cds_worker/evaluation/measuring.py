@@ -42,6 +42,10 @@ class Question:
     fresh: bool = False
     """Whether to look at every picture again, whatever an earlier run kept."""
 
+    def cases(self) -> tuple[Case, ...]:
+        """Return the rows in question; raises Refused for an index that is none."""
+        return read_cases(self.index, self.where)
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -50,13 +54,12 @@ class Measurement:
     observer: Observer
     on_picture: Callable[[int, int], None]
 
-    def run(self, question: Question, out: Path) -> Document:
-        """Return the content of figures.json, after writing it and its tables to `out`.
+    def run(self, question: Question, cases: Sequence[Case], out: Path) -> Document:
+        """Return the content of figures.json about `cases`, after writing it and its tables to `out`.
 
         Raises Refused where no row carries the label that the task needs, or `out` can't be written.
         """
         task = task_of(question.task, self.observer.pipeline.operating_point)
-        cases = read_cases(question.index, question.where)
         labelled = [each for each in cases if task.takes(each)]
         rows, refused = self._rows(task, labelled, out, question.fresh)
         if not rows:
