@@ -25,6 +25,7 @@ from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.bounds import BACKLOG, Bounds
 from cds_plugin.receive.connections import Connections
 from cds_plugin.receive.server import BoundedMessages
+from cds_plugin.receive.upper_layer import OrderlyStateMachine
 from cds_plugin.tls.identity import identity_of
 from cds_plugin.tls.serving import HandshakeFailed, ServerTls, Unspoken
 from cds_plugin.wire import quicken
@@ -107,8 +108,7 @@ class ListenerServer(ThreadedAssociationServer):
         log.warning("connection given up", peer=client_address[0], problem=type(sys.exception()).__name__)
 
     def note(self, event: Event, address: str, reason: str) -> None:
-        """Log a refusal and have it audited, within bounds."""
-        log.info(str(event), peer=address, reason=reason)
+        """Have a refusal logged and audited, within bounds."""
         self.equipment.alarms.note(event, address, reason, datetime.now(UTC))
 
     def shutdown(self) -> None:
@@ -150,6 +150,7 @@ class ListenerRequestHandler(RequestHandler):
         association = super()._create_association()
         equipment = self.server.equipment
         quicken(association, equipment.bounds.pdu_seconds)
+        association.dul.state_machine = OrderlyStateMachine(association.dul)
         association.dimse = BoundedMessages(association, equipment.bounds, equipment.disk_is_full)
         equipment.ledger.introduce(association, self._identity)
         return association

@@ -32,6 +32,8 @@ PDU_SECONDS = 60.0
 """A PDU that has begun must be complete by then: slower than 17 kbit/s is no PACS."""
 MESSAGE_BYTES = 4 * MEBIBYTE
 """A DIMSE message that is not a C-STORE data set is held in memory."""
+MESSAGES_WAITING = 64
+"""Requests of one association that arrived and are not answered yet; one at a time is what is negotiated."""
 OBJECT_BYTES = GIBIBYTE
 """One object on the wire: 120 million pixels of RGB are 360 MB."""
 INFLATED_BYTES = GIBIBYTE

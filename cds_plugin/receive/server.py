@@ -17,7 +17,14 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
-from cds_plugin.receive.bounds import Bounds
+from cds_plugin.receive.bounds import MESSAGES_WAITING, Bounds
+from cds_plugin.receive.fragments import (
+    IS_COMMAND,
+    IS_LAST,
+    N_EVENT_REPORT_RQ,
+    MessageOrder,
+    command_field_of,
+)
 from cds_plugin.receive.header import PARSE_ERRORS
 from cds_plugin.wire import DOZE_SECONDS, SILENCE_SECONDS
 
@@ -40,26 +47,56 @@ class BoundedMessages(DIMSEServiceProvider):
         self._received = 0
         self._heard = 0.0
         self._refused: dict[Path, str] = {}
+        self._order = MessageOrder()
 
     def refusal_of(self, path: Path) -> str | None:
         """Return why the data set meant for `path` was not kept, once; None where it was."""
         return self._refused.pop(path, None)
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Count what arrives before pynetdicom writes it."""
+        """Count what arrives before pynetdicom writes it, and take one fragment at a time.
+
+        Where several messages share a P-DATA pynetdicom would drop all but the first.
+        """
         self._heard = time.monotonic()
+        for context, data in primitive.presentation_data_value_list:
+            problem = self._problem_of(context, data or b"") or self._received_fragment(context, data)
+            if problem is not None:
+                log.warning("message given up", problem=problem)
+                self.dul.event_queue.put(INVALID_PDU)
+            if INVALID_PDU in self.dul.event_queue.queue:
+                return
+
+    def _problem_of(self, context: int, data: bytes) -> str | None:
+        """Return why a fragment ends the association, or None."""
         if self.message is None:
             self._received = 0
-        self._received += sum(len(data) for _, data in primitive.presentation_data_value_list)
+            self._order = MessageOrder()
+        self._received += len(data)
+        if self.msg_queue.qsize() >= MESSAGES_WAITING:
+            return "too many messages at once"
         if self._file is None and self._received > self._bounds.message_bytes:
-            self.dul.event_queue.put(INVALID_PDU)
-            return
-        self._drop_if_too_much(primitive)
+            return "a message of too many bytes"
+        problem = self._order.problem(context, data)
+        if problem is None and data[0] & IS_COMMAND and self._is_event_report(data):
+            return "an event report, for which no role was negotiated"
+        return problem
+
+    def _is_event_report(self, data: bytes) -> bool:
+        """Return whether this completes an N-EVENT-REPORT-RQ: pynetdicom starts a thread for each."""
+        before = self.message.encoded_command_set.getvalue() if self.message is not None else b""
+        return bool(data[0] & IS_LAST) and command_field_of(before + data[1:]) == N_EVENT_REPORT_RQ
+
+    def _received_fragment(self, context: int, data: bytes) -> str | None:
+        """Hand one fragment on; return why that ends the association, or None."""
+        alone = P_DATA()
+        kept = data[:1] if self._is_dropped(data) else data
+        alone.presentation_data_value_list = [cast(tuple[int, bytes], [context, kept])]
         try:
-            super().receive_primitive(primitive)
+            super().receive_primitive(alone)
         except (OSError, *PARSE_ERRORS) as error:
-            log.warning("message given up", problem=type(error).__name__)
-            self.dul.event_queue.put(INVALID_PDU)
+            return type(error).__name__
+        return None
 
     def get_msg(self, block: bool = False) -> Any:
         """Return the next message; while the peer is silent the reactor's polling waits for one."""
@@ -80,22 +117,20 @@ class BoundedMessages(DIMSEServiceProvider):
     def _file(self) -> Any:
         return getattr(self.message, "_data_set_file", None)
 
-    def _drop_if_too_much(self, primitive: P_DATA) -> None:
+    def _is_dropped(self, data: bytes) -> bool:
+        """Return whether the bytes of a data set are no longer written, and empty its file at the first."""
         file = self._file
-        if file is None:
-            return
+        if file is None or data[0] & IS_COMMAND:
+            return False
         path = Path(file.name)
         if path not in self._refused:
             reason = self._reason_to_drop()
             if reason is None:
-                return
+                return False
             self._refused[path] = reason
             file.seek(0)
             file.truncate()
-        primitive.presentation_data_value_list = [
-            cast(tuple[int, bytes], [context, data if data[0] & 1 else data[:1]])
-            for context, data in primitive.presentation_data_value_list
-        ]
+        return True
 
     def _reason_to_drop(self) -> str | None:
         if self._received > self._bounds.object_bytes:
