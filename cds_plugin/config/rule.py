@@ -111,7 +111,7 @@ class Rule(Table):
 
     name: str = Field("", max_length=64, description="a name of up to 64 characters, for audit and explain")
 
-    calling_ae: Several[AeTitle] = Field((), description='an AE title, a list of them, or "*" for any')
+    calling_ae: Several[AeTitle] = Field((), description='an AE title of 1 to 16 characters, a list, or "*"')
     address: Several[Network] = Field((), description='an address or a network, such as "10.1.0.0/16"')
     called_ae: Several[AeTitle] = Field(
         (), description="an AE title that senders call; the listener answers to it too"

@@ -69,7 +69,7 @@ def _is_within(wanted: IPv4Network | IPv6Network, found: str) -> bool:
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address) in wanted or address in wanted
+    return (mapped or address) in wanted
 
 
 def _is_name(wanted: str, found: str) -> bool:
