@@ -98,3 +98,20 @@ def test_the_split_is_named_as_the_index_names_it(tmp_path: Path) -> None:
 def test_short_and_long_rows_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     cases = read_cases(written(tmp_path, "path,dx,age\n1.jpg\n2.jpg,nv,50,what,else\n"))
     assert [(case.dx, case.age) for case in cases] == [("", None), ("nv", 50)]
+
+
+def test_the_documented_way_from_a_folder_to_an_index_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pictures/mel/L1_a.jpg", "pictures/mel/L1_b.jpg", "pictures/nv/7.jpg", "masks/mel/L1_b.png"):
+        (tmp_path / "collection" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "collection" / name).touch()
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    program = page.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "docs/evaluation.md", "exec"), {})
+    cases = read_cases(tmp_path / "collection" / "index.csv")
+    assert [(case.dx, case.lesion_id) for case in cases] == [("mel", "L1"), ("mel", "L1"), ("nv", "7")]
+    assert [case.mask_path is not None for case in cases] == [False, True, False]
+    assert all(case.path.is_file() for case in cases)
+    assert split_of(cases) == "own collection 2024"
