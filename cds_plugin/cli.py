@@ -36,6 +36,7 @@ COMMANDS: dict[str, Known] = {
     "evaluate": Known("Measure the shipped pipeline on a labelled index.", "worker"),
     "dicomize": Known("Make Dermoscopic Photography objects from JPEG or PNG."),
     "send": Known("Send DICOM files to a peer with C-STORE."),
+    "pull": Known("Fetch studies from a PACS."),
     "status": Known("Show where studies stand."),
     "audit": Known("List and verify the audit trail."),
     "db": Known("Create or upgrade the database."),

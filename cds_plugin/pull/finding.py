@@ -1,0 +1,130 @@
+"""C-FIND at a peer: studies of a day, instances of a study (PS3.4 annex C, Study Root)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+from pydicom.dataset import Dataset
+from pynetdicom import build_context
+from pynetdicom.association import Association
+
+from cds_plugin.deliver.sender import Peer, association_with
+from cds_plugin.elements import element_value
+from cds_plugin.errors import Refused, Unavailable
+from cds_plugin.pull.bounds import INSTANCES_PER_STUDY, SERIES_PER_STUDY, STUDIES_PER_QUERY
+from cds_plugin.pull.found import FoundInstance, FoundStudy
+from cds_plugin.receive.header import uid_problem
+
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+PENDING = frozenset((0xFF00, 0xFF01))
+SUCCESS = 0x0000
+
+
+@dataclass(frozen=True, slots=True)
+class DimseFinder:
+    """Asks by C-FIND; an association for each question."""
+
+    peer: Peer
+    calling_ae: str
+
+    def studies(self, day: date, modalities: Sequence[str]) -> list[FoundStudy]:
+        """Return the studies of one day that have one of the modalities (none named: any)."""
+        found: dict[str, FoundStudy] = {}
+        with self._association() as association:
+            for modality in modalities or ("",):
+                wanted = _identifier("STUDY", StudyDate=f"{day:%Y%m%d}", ModalitiesInStudy=modality)
+                wanted.StudyInstanceUID = ""
+                wanted.NumberOfStudyRelatedInstances = None
+                for match in _matches(association, self.peer, wanted, STUDIES_PER_QUERY):
+                    uid = uid_in(match, "StudyInstanceUID")
+                    found[uid] = FoundStudy(uid, _count(match))
+        return list(found.values())
+
+    def instances(self, study_instance_uid: str, modalities: Sequence[str]) -> list[FoundInstance]:
+        """Return the instances of a study's series of these modalities (none named: of all)."""
+        found: list[FoundInstance] = []
+        with self._association() as association:
+            for series in self._series(association, study_instance_uid, modalities):
+                wanted = _identifier(
+                    "IMAGE",
+                    StudyInstanceUID=study_instance_uid,
+                    SeriesInstanceUID=series,
+                    SOPInstanceUID="",
+                    SOPClassUID="",
+                )
+                room = INSTANCES_PER_STUDY - len(found)
+                for match in _matches(association, self.peer, wanted, room):
+                    found.append(found_instance(match, study_instance_uid, series))
+        return list(dict.fromkeys(found))
+
+    def _series(self, association: Association, study: str, modalities: Sequence[str]) -> list[str]:
+        wanted = _identifier("SERIES", StudyInstanceUID=study, SeriesInstanceUID="", Modality="")
+        matches = _matches(association, self.peer, wanted, SERIES_PER_STUDY)
+        return [uid_in(each, "SeriesInstanceUID") for each in matches if has_modality(each, modalities)]
+
+    @contextmanager
+    def _association(self) -> Iterator[Association]:
+        contexts = [build_context(STUDY_ROOT_FIND)]
+        with association_with(self.peer, self.calling_ae, contexts) as association:
+            if not association.accepted_contexts:
+                raise Refused("no_find", f"{self.peer} takes no C-FIND", "Allow C-FIND for our AE title.")
+            yield association
+
+
+def uid_in(match: Dataset, keyword: str) -> str:
+    """Return a UID of a match. Raises Refused where the peer says none."""
+    uid = str(element_value(match, keyword) or "").strip(" \0")
+    if uid_problem(uid) is not None:
+        raise Refused("bad_match", f"a match of the peer has no valid {keyword}", "Look at the peer's data.")
+    return uid
+
+
+def found_instance(match: Dataset, study: str, series: str) -> FoundInstance:
+    """Return the instance of a match; its SOP class may be missing."""
+    sop_class = str(element_value(match, "SOPClassUID") or "").strip(" \0")
+    known = sop_class if uid_problem(sop_class) is None else ""
+    return FoundInstance(study, series, uid_in(match, "SOPInstanceUID"), known)
+
+
+def has_modality(match: Dataset, modalities: Sequence[str]) -> bool:
+    """Return whether a series is wanted; one that does not say its modality is, to be on the safe side."""
+    modality = str(element_value(match, "Modality") or "").strip().upper()
+    return not modalities or not modality or modality in {each.upper() for each in modalities}
+
+
+def _identifier(level: str, **keys: str) -> Dataset:
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(identifier, keyword, value)
+    return identifier
+
+
+def _matches(association: Association, peer: Peer, identifier: Dataset, limit: int) -> list[Dataset]:
+    found: list[Dataset] = []
+    try:
+        for answer, match in association.send_c_find(identifier, STUDY_ROOT_FIND):
+            status = answer.get("Status")
+            if status in PENDING and match is not None:
+                found.append(match)
+            elif status != SUCCESS:
+                raise _failed(peer, status)
+            if len(found) > limit:
+                association.abort()
+                raise Refused("too_many", f"{peer} has more than {limit} matches", "Ask for less at once.")
+    except (RuntimeError, ValueError) as error:
+        raise _failed(peer, None) from error
+    return found
+
+
+def _failed(peer: Peer, status: int | None) -> Unavailable:
+    what = "went away during a C-FIND" if status is None else f"answered a C-FIND with 0x{status:04X}"
+    return Unavailable("find_failed", f"{peer} {what}", "Look at the peer's log.")
+
+
+def _count(match: Dataset) -> int | None:
+    value = element_value(match, "NumberOfStudyRelatedInstances")
+    return int(value) if value is not None else None
