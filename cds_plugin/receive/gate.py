@@ -13,8 +13,6 @@ from pynetdicom import evt
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from cds_db import audit
-from cds_db.events import Event, Outcome
 from cds_db.session import transaction
 from cds_plugin.config import Settings
 from cds_plugin.errors import Unavailable
@@ -25,6 +23,7 @@ from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.connections import Connections
 from cds_plugin.tls.serving import Reload, ServerTls
+from cds_plugin.tls.trail import note_reload
 
 log = structlog.get_logger()
 
@@ -130,21 +129,9 @@ class Gate:
         return cast(ListenerServer, server)
 
     def _tell(self, reload: Reload) -> None:
-        """Log and audit what became of changed TLS files."""
-        if reload.problem is None:
-            log.info("tls files reloaded")
-        else:
-            log.error("tls files refused, the old ones stay in use", problem=reload.problem)
         try:
             with self._turn, transaction(self._engine) as session:
-                audit.append(
-                    session,
-                    event=Event.TLS_FILES_CHANGED,
-                    actor=ACTOR,
-                    now=datetime.now(UTC),
-                    outcome=Outcome.SUCCESS if reload.problem is None else Outcome.MINOR_FAILURE,
-                    detail={"problem": reload.problem} if reload.problem else {},
-                )
+                note_reload(session, reload, ACTOR)
         except SQLAlchemyError as error:
             log.error("database is away", problem=type(error).__name__)
 

@@ -12,15 +12,13 @@ from typing import Any, Self
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from cds_db import audit, studies
-from cds_db.events import Event, Outcome
+from cds_db import studies
 from cds_db.session import transaction
 from cds_plugin.receive.activity import keep_recorded
 from cds_plugin.receive.alarms import Alarm, Alarms, write
 from cds_plugin.receive.listener import FLUSH_SECONDS
-from cds_plugin.tls.serving import Reload
+from cds_plugin.tls.trail import note_reload
 from cds_plugin.web.certificates import WebTls
 from cds_plugin.web.uploads import UploadLedger
 
@@ -70,24 +68,10 @@ class Keeper:
                 for each in ended:
                     studies.close_association(session, each)
                 write(session, due, datetime.now(UTC))
-                _note(session, reload)
+                if reload is not None:
+                    note_reload(session, reload, ACTOR)
         except SQLAlchemyError as error:
             self.alarms.put_back(due)
             log.error("database is away", problem=type(error).__name__)
             return
         self.ledger.forget(ended)
-
-
-def _note(session: Session, reload: Reload | None) -> None:
-    """Log and audit what became of changed TLS files."""
-    if reload is None:
-        return
-    log.info("tls files changed", problem=reload.problem)
-    audit.append(
-        session,
-        event=Event.TLS_FILES_CHANGED,
-        actor=ACTOR,
-        now=datetime.now(UTC),
-        outcome=Outcome.SUCCESS if reload.problem is None else Outcome.MINOR_FAILURE,
-        detail={"problem": reload.problem} if reload.problem else {},
-    )
