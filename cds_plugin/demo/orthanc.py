@@ -27,7 +27,10 @@ ANSWER_SECONDS = 60.0
 
 @dataclass
 class Orthanc:
-    """An Orthanc process; `peers` maps a name to (AE title, host, port). A context manager."""
+    """An Orthanc process; `peers` maps a name to (AE title, host, port). A context manager.
+
+    `more` overrides its configuration.
+    """
 
     directory: Path
     http_port: int
@@ -35,6 +38,7 @@ class Orthanc:
     peers: Mapping[str, tuple[str, str, int]] = field(default_factory=dict)
     lua: str = ""
     ae_title: str = "ORTHANC"
+    more: Mapping[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -129,4 +133,5 @@ class Orthanc:
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             "LuaScripts": scripts,
             "StableAge": 1,
+            **self.more,
         }
