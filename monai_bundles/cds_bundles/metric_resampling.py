@@ -48,7 +48,8 @@ class Estimate:
     interval_95: tuple[float, float] | None
     n: int
     unit: str
-    lesions: int
+    lesion_ids: int
+    """How many different ones: the intervals draw these."""
     split: str
 
     def as_json(self) -> dict[str, object]:
@@ -59,7 +60,7 @@ class Estimate:
             "interval_95": None if bounds is None else [round(each, DECIMALS) for each in bounds],
             "n": self.n,
             "unit": self.unit,
-            "lesions": self.lesions,
+            "lesion_ids": self.lesion_ids,
             "split": self.split,
         }
 
@@ -101,7 +102,7 @@ def _estimate(measure: Measure, draws: Floats, lesion_of: Places, split: str) ->
         interval_95=bounds,
         n=round(float(measure.amounts.sum())),
         unit=measure.unit,
-        lesions=lesions,
+        lesion_ids=lesions,
         split=split,
     )
 

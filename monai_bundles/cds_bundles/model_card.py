@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "<!-- figures: from configs/metadata.json -->", "<!-- end of figures -->"
-HEADER = "| figure | value | 95 % interval | n | split |\n|---|---|---|---|---|"
+HEADER = "| figure | value | 95 % interval | n |\n|---|---|---|---|"
 
 Figures = dict[str, dict[str, Any]]
 """Name of a figure -> value, low, high, n, split."""
@@ -72,10 +72,17 @@ def with_figures(bundle: Path) -> str:
 
 
 def _table(title: str, part: Figures) -> str:
-    rows = "\n".join(_line(name, figure) for name, figure in part.items())
-    return f"### {title}\n\n{HEADER}\n{rows}"
+    """One table for each split that the figures of a section rest on."""
+    splits = dict.fromkeys(figure["split"] for figure in part.values())
+    tables = (_rows_of(split, part) for split in splits)
+    return f"### {title}\n\n" + "\n\n".join(tables)
+
+
+def _rows_of(split: str, part: Figures) -> str:
+    rows = (_line(name, figure) for name, figure in part.items() if figure["split"] == split)
+    return f"Split: {split}.\n\n{HEADER}\n" + "\n".join(rows)
 
 
 def _line(name: str, figure: Mapping[str, Any]) -> str:
     interval = "-" if figure["low"] is None else f"{figure['low']:.3f} - {figure['high']:.3f}"
-    return f"| {name} | {figure['value']:.3f} | {interval} | {figure['n']} | {figure['split']} |"
+    return f"| {name} | {figure['value']:.3f} | {interval} | {figure['n']} |"

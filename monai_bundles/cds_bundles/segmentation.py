@@ -29,7 +29,7 @@ CONTOUR_GRID = 128
 """Cells; outlines are smoothed and cleaned on a grid of at most this side before they are enlarged."""
 SMOOTHING_CELLS = 1.2
 """Cells of the soft mask; takes the staircase off outlines (overlap with annotated ones stays the same)."""
-LONGEST_FRAME_SIDE = 448
+LONGEST_FRAME_SIDE = 512
 """Pixels of the network's frame, whatever the aspect ratio."""
 SMALLEST_AREA_SHARE = 0.0005
 """Of the frame: about a tenth of the area of the smallest lesions in training."""
@@ -59,7 +59,8 @@ class Detection:
 class LesionSegmenter:
     """Callable: an sRGB picture in, its lesions out, best score first.
 
-    `weights` is a half-precision safetensors file; `frame_pixels` the area that every picture is resized to.
+    `weights` is a half-precision safetensors file. Every picture is looked at twice: resized to an area of
+    `frame_pixels`, and mirrored, at `second_frame_pixels`, where small lesions are seen better.
     """
 
     def __init__(
@@ -68,10 +69,11 @@ class LesionSegmenter:
         device: str = "cpu",
         score_threshold: float = 0.7,
         frame_pixels: int = 76_800,
+        second_frame_pixels: int = 102_400,
     ) -> None:
         self.device = torch.device(device)
         self.score_threshold = score_threshold
-        self.frame_pixels = frame_pixels
+        self.frame_pixels, self.second_frame_pixels = frame_pixels, second_frame_pixels
         network = build_segmenter()
         load_half(Path(weights), network)
         self.network = pixels_last(network).to(self.device)
@@ -82,20 +84,25 @@ class LesionSegmenter:
         if min(rows, columns) < SMALLEST_SIDE:
             return ()
         height, width = self.frame_size(rows, columns)
-        finds = self.select(self.candidates(resize_rgb(rgb, width, height)), height, width)
+        finds = self.select(self.candidates(rgb), height, width)
         outlined = (outline_at(find, (height, width), (rows, columns)) for find in finds)
         smallest = SMALLEST_AREA_SHARE * rows * columns
         return tuple(lesion for lesion in outlined if lesion is not None and lesion.mask.sum() >= smallest)
 
-    def frame_size(self, rows: int, columns: int) -> tuple[int, int]:
-        """(height, width) of the network's frame: the picture's aspect ratio at `frame_pixels`."""
-        scale = min((self.frame_pixels / (rows * columns)) ** 0.5, LONGEST_FRAME_SIDE / max(rows, columns))
+    def frame_size(self, rows: int, columns: int, pixels: int | None = None) -> tuple[int, int]:
+        """(height, width) of a frame of the picture's aspect ratio and `pixels` (else of the first look)."""
+        scale = ((pixels or self.frame_pixels) / (rows * columns)) ** 0.5
+        scale = min(scale, LONGEST_FRAME_SIDE / max(rows, columns))
         return max(16, round(rows * scale)), max(16, round(columns * scale))
 
-    def candidates(self, frame: NDArray[np.uint8]) -> tuple[Detection, ...]:
-        """What two looks at `frame` (H, W, 3), one of them mirrored, agree on, best score first."""
-        second = self.detect(np.ascontiguousarray(frame[:, ::-1]))
-        return agreed(self.detect(frame), [unmirrored(find, frame.shape[1]) for find in second])
+    def candidates(self, rgb: NDArray[np.uint8]) -> tuple[Detection, ...]:
+        """What two looks at `rgb` (H, W, 3) agree on, in the frame of the first one, best score first."""
+        height, width = self.frame_size(*rgb.shape[:2])
+        rows, columns = self.frame_size(rgb.shape[0], rgb.shape[1], self.second_frame_pixels)
+        first = self.detect(resize_rgb(rgb, width, height))
+        mirrored = self.detect(np.ascontiguousarray(resize_rgb(rgb, columns, rows)[:, ::-1]))
+        scale = (width / columns, height / rows)
+        return agreed(first, [scaled(unmirrored(find, columns), scale) for find in mirrored])
 
     @torch.inference_mode()
     def detect(self, frame: NDArray[np.uint8]) -> tuple[Detection, ...]:
@@ -124,6 +131,11 @@ def unmirrored(find: Detection, width: int) -> Detection:
     x0, y0, x1, y1 = find.box
     box = np.array([width - x1, y0, width - x0, y1], np.float32)
     return Detection(box, np.ascontiguousarray(find.soft[:, ::-1]), find.score)
+
+
+def scaled(find: Detection, scale: tuple[float, float]) -> Detection:
+    """`find` in a frame that is `scale` (x, y) times as large."""
+    return Detection(find.box * np.array(scale * 2, np.float32), find.soft, find.score)
 
 
 def agreed(first: Sequence[Detection], second: Sequence[Detection]) -> tuple[Detection, ...]:

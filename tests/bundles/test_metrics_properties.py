@@ -99,7 +99,7 @@ def test_nothing_to_measure_is_null_not_zero() -> None:
 def test_n_and_lesions_are_those_that_the_figure_rests_on() -> None:
     truth = np.array([0, 0, 1, 2, 2, 2])
     said = figure(metric_shares.share(truth == 0, truth < 2), ["a", "a", "b", "c", "d", "e"])
-    assert (said["n"], said["lesions"], said["unit"], said["split"]) == (3, 2, "pictures", "fold 0")
+    assert (said["n"], said["lesion_ids"], said["unit"], said["split"]) == (3, 2, "pictures", "fold 0")
 
 
 @settings(max_examples=25, deadline=None)

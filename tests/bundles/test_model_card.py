@@ -54,7 +54,8 @@ def test_a_card_follows_its_metadata(bundle: Path) -> None:
     rewrite(bundle)
     assert is_current(bundle)
     card = (bundle / "docs" / "README.md").read_text()
-    assert "| all, accuracy | 0.500 | 0.250 - 0.750 | 4 | fold 0 |" in card
+    assert "Split: fold 0." in card and "Split: Task 1, fold 0." in card
+    assert "| all, accuracy | 0.500 | 0.250 - 0.750 | 4 |" in card
     assert card.startswith("# A bundle") and card.endswith("More.\n") and "\nold\n" not in card
 
 

@@ -123,7 +123,7 @@ def test_cross_fitted_figures_are_calibrated_and_cover() -> None:
     every = figures["all_pictures"]
     assert every["ece"]["value"] < 0.06 < every["ece_uncalibrated"]["value"]
     assert figures["histology_confirmed"]["accuracy"]["n"] == 450
-    assert figures["coverage"]["value"] == pytest.approx(COVERAGE, abs=0.04)
+    assert figures["prediction_sets"]["coverage"]["value"] == pytest.approx(COVERAGE, abs=0.04)
     assert figures["operating_points"]["0.95"]["sensitivity"]["value"] == pytest.approx(0.95, abs=0.04)
 
 
