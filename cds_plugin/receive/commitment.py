@@ -82,7 +82,7 @@ class CommitmentHandler:
         check_action(str(asked.RequestedSOPInstanceUID or ""), int(asked.ActionTypeID or 0))
         try:
             information = event.action_information
-        except PARSE_ERRORS as error:
+        except (OSError, *PARSE_ERRORS) as error:
             raise ActionRefused(ActionStatus.INVALID_ARGUMENT, "action information cannot be read") from error
         return CommitmentRequest(calling_ae, peer, *asked_for(information))
 

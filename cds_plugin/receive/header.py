@@ -118,8 +118,15 @@ def read_received(path: Path, transfer_syntax_uid: str, inflated_bytes: int = IN
                 return _read(inflated, 0, encoding_of(ExplicitVRLittleEndian))
         with path.open("rb") as file:
             return _read(file, offset, encoding_of(transfer_syntax_uid))
-    except PARSE_ERRORS as error:
+    except (OSError, *PARSE_ERRORS) as error:
+        if not is_about_bytes(error):
+            raise
         raise Unparsable(f"the header cannot be read ({type(error).__name__})") from error
+
+
+def is_about_bytes(error: Exception) -> bool:
+    """Return whether an error speaks of what was read: pydicom raises OSError for that, without a number."""
+    return not isinstance(error, OSError) or error.errno is None
 
 
 def _read(file: BinaryIO, offset: int, encoding: Encoding) -> Header:

@@ -76,7 +76,7 @@ def _read_meta(path: Path) -> _Meta | None:
             is_little_endian=True,
             stop_when=lambda tag, _vr, _length: tag >> 16 != META_GROUP,
         )
-    except PARSE_ERRORS:
+    except (OSError, *PARSE_ERRORS):
         return None
     if head.tell() >= META_BYTES:
         return None

@@ -26,7 +26,7 @@ from pynetdicom.dsutils import create_file_meta, encode_file_meta, split_dataset
 from cds_plugin.config import Repair
 from cds_plugin.elements import element_value
 from cds_plugin.receive.answers import Quarantined, Status
-from cds_plugin.receive.header import PARSE_ERRORS
+from cds_plugin.receive.header import PARSE_ERRORS, is_about_bytes
 from cds_plugin.receive.structure import PIXEL_GROUP, Encoding, encoding_of
 from cds_plugin.rules.facts import QUOTE, unquoted
 
@@ -57,8 +57,10 @@ def repaired_copy(path: Path, transfer_syntax_uid: str, repairs: Collection[Repa
             if not _unquote(header):
                 return None
             _write(target, header, source, transfer_syntax_uid)
-    except PARSE_ERRORS as error:
+    except (OSError, *PARSE_ERRORS) as error:
         target.unlink(missing_ok=True)
+        if not is_about_bytes(error):
+            raise
         raise Quarantined(Status.CANNOT_UNDERSTAND, f"cannot be repaired ({type(error).__name__})") from error
     return target
 
