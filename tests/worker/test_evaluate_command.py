@@ -65,7 +65,7 @@ def test_instances_are_counted_and_unreadable_pictures_named(index: Path, tmp_pa
     assert document["counts"]["measured"] == 3
     assert [Path(each["path"]).name for each in document["refused"]] == ["broken.jpg"]
     figure = document["figures"]["count_accuracy"]
-    assert (figure["n"], figure["lesions"]) == (3, 2)
+    assert (figure["n"], figure["lesion_ids"]) == (3, 2)
     assert figure["interval_95"][0] <= figure["value"] <= figure["interval_95"][1]
     with (out / "pictures.csv").open() as stream:
         pictures = list(csv.DictReader(stream))

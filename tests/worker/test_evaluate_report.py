@@ -124,7 +124,7 @@ def test_every_figure_has_its_fields_and_the_files_agree(task: TaskName, index: 
     document = measured(task, index, out)
     assert json.loads((out / "figures.json").read_text()) == json.loads(json.dumps(document, allow_nan=False))
     for figure in document["figures"].values():
-        assert set(figure) == {"value", "interval_95", "n", "unit", "lesions", "split"}
+        assert set(figure) == {"value", "interval_95", "n", "unit", "lesion_ids", "split"}
         assert figure["interval_95"] is None or figure["interval_95"][0] <= figure["interval_95"][1]
     for name in document["headline"]:
         assert name in document["figures"]
@@ -132,7 +132,7 @@ def test_every_figure_has_its_fields_and_the_files_agree(task: TaskName, index: 
         pictures = list(csv.DictReader(stream))
     assert len(pictures) == document["counts"]["measured"]
     assert [Path(each["path"]).name for each in document["refused"]] == ["5.png"]
-    assert document["counts"]["lesions"] == 3
+    assert document["counts"]["lesion_ids"] == 3
     assert set(document["bundles"]) == {"a", "b", "c"}
 
 

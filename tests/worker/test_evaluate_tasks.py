@@ -90,7 +90,7 @@ def test_every_figure_has_the_n_that_it_rests_on() -> None:
     }
     assert {name: found[name]["n"] for name in expected} == expected
     assert found["sensitivity_df"]["value"] is None
-    assert found["sensitivity_nv"]["lesions"] == 2
+    assert found["sensitivity_nv"]["lesion_ids"] == 2
 
 
 def test_the_largest_lesion_answers_for_the_picture() -> None:
@@ -213,7 +213,7 @@ def test_lesions_are_told_apart(tmp_path: Path) -> None:
     empty = a_case(1, mask_path=a_label_picture(tmp_path / "empty.png"))
     found = figures(TaskName.INSTANCES, [(case, an_observation(*finds)), (empty, an_observation())])
     assert found["sensitivity_at_iou_50"] | {"interval_95": 0} == {
-        "value": 0.6667, "interval_95": 0, "n": 3, "unit": "lesions", "lesions": 1, "split": "fold 0",
+        "value": 0.6667, "interval_95": 0, "n": 3, "unit": "lesions", "lesion_ids": 1, "split": "fold 0",
     }  # fmt: skip
     assert (found["precision_at_iou_50"]["value"], found["precision_at_iou_50"]["unit"]) == (0.6667, "finds")
     assert found["mean_lesion_iou"]["value"] == pytest.approx((1 + 0.6 + 0) / 3, abs=1e-4)
@@ -307,7 +307,7 @@ def test_subgroups_hold_the_figures_of_their_own_pictures() -> None:
     assert set(found) == {"age", "sex", "skin_tone"}, "nobody filled in site and histology"
     assert list(found["sex"]) == ["female", "male"]
     male = found["sex"]["male"]
-    assert (male["pictures"], male["lesions"], male["figures"]["accuracy"]["value"]) == (2, 2, 0.5)
+    assert (male["pictures"], male["lesion_ids"], male["figures"]["accuracy"]["value"]) == (2, 2, 0.5)
     assert list(found["skin_tone"]) == ["light", "dark"], "from light to dark"
     assert list(found["age"]) == ["30 to 44", "75 and over", "unknown"]
 

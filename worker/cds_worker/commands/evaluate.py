@@ -101,7 +101,7 @@ def _report(document: Mapping[str, Any], out: Path) -> bool:
 
 def _show(document: Mapping[str, Any], out: Path) -> None:
     title = f"{document['task']}, {document['split']}: {document['notice']}"
-    table = Table("figure", "value", "95 % interval", "n", "of", "lesions", title=escape(title))
+    table = Table("figure", "value", "95 % interval", "n", "of", "lesion ids", title=escape(title))
     for name, figure in document["figures"].items():
         if figure["value"] is not None:
             table.add_row(name, f"{figure['value']:.4f}", _interval(figure), *_basis(figure))
@@ -117,4 +117,4 @@ def _interval(figure: Mapping[str, Any]) -> str:
 
 
 def _basis(figure: Mapping[str, Any]) -> tuple[str, str, str]:
-    return str(figure["n"]), figure["unit"], str(figure["lesions"])
+    return str(figure["n"]), figure["unit"], str(figure["lesion_ids"])

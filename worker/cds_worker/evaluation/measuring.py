@@ -138,7 +138,7 @@ def _counts(cases: Sequence[Case], rows: Sequence[Row], refused: int) -> dict[st
         "without_label": len(cases) - len(rows) - refused,
         "measured": len(rows),
         "refused": refused,
-        "lesions": len({case.lesion_id for case in known}),
+        "lesion_ids": len({case.lesion_id for case in known}),
         "patients": len({case.patient_id for case in known if case.patient_id}),
         "nothing_found": sum(not row.finds for row in rows),
         "verdicts": dict(sorted(Counter(row.verdict.value for row in rows).items())),

@@ -28,7 +28,7 @@ def draw_plots(document: Document) -> tuple[Plot, ...]:
 def _subgroup_plots(document: Document) -> Iterator[Plot]:
     name = document["headline"][0]
     rows = [
-        (f"{facet.replace('_', ' ')}: {group}", found["lesions"], found["figures"][name])
+        (f"{facet.replace('_', ' ')}: {group}", found["lesion_ids"], found["figures"][name])
         for facet, groups in document["subgroups"].items()
         for group, found in groups.items()
         if found["figures"][name]["value"] is not None

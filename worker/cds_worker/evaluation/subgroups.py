@@ -73,6 +73,6 @@ def _figures(task: Task[Any], rows: Sequence[Row], split: str) -> dict[str, Any]
     found = estimates(chosen, lesion_ids, split)
     return {
         "pictures": len(rows),
-        "lesions": len(set(lesion_ids)),
+        "lesion_ids": len(set(lesion_ids)),
         "figures": {name: estimate.as_json() for name, estimate in found.items()},
     }
