@@ -42,6 +42,7 @@ COMMANDS: dict[str, Known] = {
     "db": Known("Create or upgrade the database."),
     "tls": Known("Make certificates to try TLS with; show what is in one."),
     "rules": Known("Say what the rules would do with an object; check them."),
+    "conformance": Known("Print the DICOM conformance statement."),
     "doctor": Known("Check database, broker, spool, bundles, torch and peers."),
     "data": Known("Check training data.", "worker"),
     "bundle": Known("List, verify and pin bundles.", "worker"),

@@ -26,7 +26,8 @@ MEANING = {
     HTTPStatus.REQUEST_TIMEOUT: "the body stood still, or took too long; nothing is stored",
     HTTPStatus.CONFLICT: "no instance could be stored; the payload says why for each",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than the limit; nothing is stored",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: 'the body is not multipart/related; type="application/dicom"',
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: 'the body is not multipart/related; type="application/dicom", '
+    "or is compressed",
     HTTPStatus.SERVICE_UNAVAILABLE: "too many uploads at once, or the disk is below its watermark; "
     "Retry-After says when to come back",
 }

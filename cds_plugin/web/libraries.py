@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pydicom
 import structlog
 
 log = structlog.get_logger()
@@ -27,12 +26,7 @@ class JsonLines(logging.Handler):
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """While the block runs uvicorn logs through us, python-multipart not at all, and pydicom only reads.
-
-    pydicom's warnings about values would quote the header.
-    """
-    mode = pydicom.config.settings.reading_validation_mode
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    """While the block runs uvicorn logs through us, and python-multipart not at all."""
     handler = JsonLines(logging.WARNING)
     for name in TALKATIVE:
         logging.getLogger(name).addHandler(handler)
@@ -45,4 +39,3 @@ def quiet_libraries() -> Iterator[None]:
             logging.getLogger(name).disabled = False
         for name in TALKATIVE:
             logging.getLogger(name).removeHandler(handler)
-        pydicom.config.settings.reading_validation_mode = mode

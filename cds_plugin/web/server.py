@@ -20,6 +20,7 @@ from cds_plugin.config import Settings
 from cds_plugin.errors import Unavailable
 from cds_plugin.presence import Presence
 from cds_plugin.receive.alarms import Alarms
+from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.reception import Reception, turns
 from cds_plugin.receive.spool import Spool
 from cds_plugin.web.bounds import BACKLOG, HEAD_BYTES, KEEP_ALIVE_SECONDS, STOP_GRACE_SECONDS
@@ -58,6 +59,7 @@ class WebServer:
         with (
             quiet_libraries(),
             spool.incoming_folder() as folder,
+            libraries_set(folder),
             self._listening() as listening,
             Presence(self.engine, PROCESS_NAME, turn),
             Keeper(self.engine, name, turn, ledger, alarms, tls),

@@ -42,6 +42,8 @@ from cds_plugin.web.uploads import UploadLedger
 log = structlog.get_logger()
 
 DICOM = "application/dicom"
+IDENTITY = "identity"
+"""Not compressed (RFC 9110 section 12.5.3)."""
 CLIENT_CLOSED_REQUEST = 499
 """Nobody reads this answer; the number stands in our log only."""
 
@@ -120,6 +122,8 @@ class StoreService:
             boundary = boundary_of(request.headers.get("content-type", ""), DICOM)
         except Refused as error:
             raise StopHere(HTTPStatus.UNSUPPORTED_MEDIA_TYPE) from error
+        if request.headers.get("content-encoding", IDENTITY) != IDENTITY:
+            raise StopHere(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         study = request.path_params.get("study", "")
         if study and uid_problem(study) is not None:
             raise StopHere(HTTPStatus.BAD_REQUEST)

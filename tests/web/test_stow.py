@@ -113,6 +113,7 @@ def test_where_none_is_stored_it_is_a_conflict(served: Site) -> None:
         ({"Content_Type": "application/dicom"}, "", 415),
         ({"Content_Type": 'multipart/related; type="application/dicom+json"; boundary=x'}, "", 415),
         ({"Content_Type": "multipart/related"}, "", 415),
+        ({"Content_Encoding": "gzip"}, "", 415),
         ({"Accept": "application/dicom+xml"}, "", 406),
         ({}, "not-a-uid", 400),
         ({}, "1.2.03", 400),

@@ -1,0 +1,1 @@
+"""The DICOM conformance statement (PS3.2 annex N), written from the tables that the code uses."""
