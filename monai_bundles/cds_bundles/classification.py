@@ -14,6 +14,7 @@ from torch import nn
 from cds_bundles.calibration import prediction_sets
 from cds_bundles.classes import CLASSES
 from cds_bundles.classifier_network import pooled_features, to_network_input
+from cds_bundles.explanation import ActivationMaps
 from cds_bundles.familiarity import Familiarity
 from cds_bundles.lesion_crops import Box, Rgb, cut_square, square_around
 from cds_bundles.trust import Trust
@@ -75,6 +76,7 @@ class LesionClassifier:
     def __init__(self, look: LesionLook, trust: str, familiarity: str) -> None:
         """`trust` and `familiarity`: the files that calibration made for `look`."""
         self.look = look
+        self.maps = ActivationMaps(look.network)
         self.trust = Trust.load(Path(trust))
         self.familiarity = Familiarity.load(Path(familiarity))
 
@@ -85,6 +87,11 @@ class LesionClassifier:
         """
         batches = (bboxes[first : first + BATCH] for first in range(0, len(bboxes), BATCH))
         return tuple(opinion for batch in batches for opinion in self._opinions(rgb, batch))
+
+    def activation_map(self, rgb: Rgb, bbox: Box, name: str) -> tuple[Rgb, Floats]:
+        """The crop (S, S, 3) that was looked at, and the evidence in it for class `name`, (S, S) in 0..1."""
+        crop = self.look.crops(rgb, [bbox])[0]
+        return crop, self.maps(crop, CLASSES.index(name))
 
     @property
     def operating_points(self) -> dict[float, float]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cds_plugin.config import Findings
 from cds_plugin.errors import Refused
 from cds_plugin.study import Lesion, LesionClass, OperatingPoint, Rgb
@@ -36,6 +39,11 @@ class ClassificationPredictor(Protocol):
 
     def __call__(self, rgb: Rgb, bboxes: Sequence[tuple[int, int, int, int]]) -> Sequence[Opinion]:
         """Return an opinion on each lesion."""
+
+    def activation_map(
+        self, rgb: Rgb, bbox: tuple[int, int, int, int], name: str
+    ) -> tuple[Rgb, NDArray[np.float32]]:
+        """Return the crop (S, S, 3) that was looked at and the evidence in it for a class, (S, S) in 0-1."""
 
 
 def classify(

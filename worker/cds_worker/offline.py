@@ -19,9 +19,9 @@ from cds_plugin.errors import CdsError, Refused
 from cds_plugin.photograph import read_header
 from cds_plugin.receive.admission import reason_not_analysed
 from cds_plugin.receive.header import Header, uid_problem
-from cds_plugin.results.build import BuiltResult
 from cds_plugin.results.identity import is_own_object
 from cds_plugin.study import ResultKind
+from cds_worker.activation import activation_pictures
 from cds_worker.inputs import Input, InputKind, OutputNames, kind_of
 from cds_worker.picture import findings_json
 from cds_worker.pipeline import Pipeline
@@ -48,6 +48,7 @@ class Offline:
     dicomizer: Dicomizer
     max_pixels: int
     out: Path
+    maps: bool = False
     names: OutputNames = field(default_factory=OutputNames)
 
     def line(self, given: Input) -> Line:
@@ -65,12 +66,14 @@ class Offline:
         decoding = {"decode": round(time.perf_counter() - start, 4)}
         analysis = self.pipeline.analyse(photograph)
         analysis, built = self.pipeline.results(photograph.header, photograph.rgb, analysis, FIRST_REVISION)
-        outputs = {each.kind: self._write(each, stem) for each in built}
+        outputs = {each.kind: self._write(f"{stem}.{each.kind.value}.dcm", each.as_bytes()) for each in built}
+        shown = activation_pictures(self.pipeline.classifier, photograph.rgb, analysis) if self.maps else ()
+        maps = [self._write(f"{stem}.lesion{number}.png", picture) for number, picture in shown]
         return {
             "input": given.given,
             "sop_instance_uid": str(photograph.header.SOPInstanceUID),
             **findings_json(analysis, photograph.pixel_spacing_mm),
-            "outputs": _outputs(source, outputs),
+            "outputs": {**_outputs(source, outputs), "maps": [str(each.resolve()) for each in maps]},
             "seconds": {**decoding, **analysis.seconds},
         }
 
@@ -85,10 +88,10 @@ class Offline:
         check_admitted(read_header(path))
         return path
 
-    def _write(self, result: BuiltResult, stem: str) -> Path:
-        path = self.out / f"{stem}.{result.kind.value}.dcm"
+    def _write(self, name: str, content: bytes) -> Path:
+        path = self.out / name
         try:
-            path.write_bytes(result.as_bytes())
+            path.write_bytes(content)
         except OSError as error:
             raise Refused("output_folder", f"{path}: {error.strerror}", "Choose another --out.") from error
         return path

@@ -23,17 +23,24 @@ NOTICE = "Research use, not for diagnosis."
 PathsArgument = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="DICOM, JPEG or PNG files, or folders of them.")
 ]
+MapsOption = Annotated[
+    bool, typer.Option("--maps", help="Also write, for each lesion, where its finding is seen (PNG).")
+]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for SEG, SR and overlay.", file_okay=False)]
 
 
 def command(
-    paths: PathsArgument, out: OutOption, json: JsonOption = False, config: ConfigOption = None
+    paths: PathsArgument,
+    out: OutOption,
+    maps: MapsOption = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
 ) -> None:
     """Analyse pictures and write SEG, SR and overlay beside one line per picture."""
-    guarded(lambda: _analyze(paths, out, json, config))
+    guarded(lambda: _analyze(paths, out, maps, json, config))
 
 
-def _analyze(paths: list[str], out: Path, as_json: bool, config: Path | None) -> int:
+def _analyze(paths: list[str], out: Path, maps: bool, as_json: bool, config: Path | None) -> int:
     settings = load_settings(config)
     _make(out)
     inputs = list(list_inputs(paths, out))
@@ -45,7 +52,7 @@ def _analyze(paths: list[str], out: Path, as_json: bool, config: Path | None) ->
     with Decoder() as decoder:
         max_pixels = settings.worker.max_pixels
         dicomizer = Dicomizer(out, decoder, max_pixels=max_pixels)
-        offline = Offline(pipeline, decoder, dicomizer, max_pixels, out)
+        offline = Offline(pipeline, decoder, dicomizer, max_pixels, out, maps)
         lines = map(offline.line, inputs)
         refused = _print_lines(lines) if as_json else _print_table(lines)
     return Exit.FAILED if refused else Exit.DONE
