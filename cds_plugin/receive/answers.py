@@ -60,10 +60,12 @@ class Offered:
     @property
     def sender(self) -> dict[str, str]:
         """Return who sent it, for the audit and for the note in quarantine."""
+        tls = self.association.tls
         return {
             "calling_ae": self.association.calling_ae,
             "peer": self.association.peer,
             "association": self.association.id,
+            **({"certificate": tls.fingerprint} if tls else {}),
         }
 
 

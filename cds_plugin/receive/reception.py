@@ -206,6 +206,7 @@ def _received(
         rule=judged.decision.label,
         handling=judged.decision.handling if reason is None else None,
         original=original,
+        certificate=offered.association.tls.fingerprint if offered.association.tls else None,
     )
 
 

@@ -37,6 +37,7 @@ class ReceivedInstance:
     `made_here` is true for an object of this product that comes back: what a PACS changed in it says
     nothing about the study's patient. `rule` names the rule that spoke, `handling` is what it wants for the
     study of an object that is analysed. `original` stands where the rule had the object repaired.
+    `certificate` is the SHA-256 of the sender's TLS certificate where it showed one.
     """
 
     sop_instance_uid: str
@@ -57,6 +58,7 @@ class ReceivedInstance:
     rule: str | None = None
     handling: Handling | None = None
     original: Original | None = None
+    certificate: str | None = None
 
 
 class Stored(StrEnum):
@@ -358,6 +360,7 @@ def _audit_reception(
             "path": received.path,
             "reason_not_analysed": received.reason_not_analysed,
             **({"rule": received.rule} if received.rule else {}),
+            **({"certificate": received.certificate} if received.certificate else {}),
         },
     )
 

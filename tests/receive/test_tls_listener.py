@@ -111,6 +111,8 @@ def test_the_association_knows_who_its_peer_is(secure: Ward, certificates: Certi
         ("camera.example",),
     )
     assert without.tls is None
+    named, unnamed = sorted(secure.audit("instance-stored"), key=lambda row: "certificate" not in row.detail)
+    assert named.detail["certificate"] == over_tls.tls.fingerprint and "certificate" not in unnamed.detail
 
 
 def test_who_shows_no_good_certificate_is_refused_and_audited(
