@@ -102,6 +102,7 @@ def test_the_wheel_holds_our_packages_and_nothing_else(installed: Installed) -> 
     weights = {name: size for name, size in files.items() if name.endswith(".safetensors")}
     assert {name.split("/")[1] for name in weights} == set(BUNDLE_NAMES)
     assert max(weights.values()) <= MAX_WEIGHTS_BYTES
+    assert "cds_worker/evaluation/report.html" in files
     assert not [name for name in files if name.endswith((".pt", ".pth", ".pkl", ".pyc"))]
 
 
