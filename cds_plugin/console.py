@@ -53,6 +53,7 @@ def report(error: CdsError) -> None:
 
 def guarded(body: Callable[[], int | None]) -> None:
     """Run a command's body and leave with its exit code; a bad setting is wrong usage."""
+    _log_to_stderr()
     try:
         code = body() or Exit.DONE
     except CdsError as error:
@@ -65,8 +66,8 @@ def guarded(body: Callable[[], int | None]) -> None:
 SETTINGS_CODES = frozenset({"bad_setting", "bad_settings_file", "no_settings_file"})
 
 
-def log_to_stderr() -> None:
-    """Configure structlog for a long-running part: one JSON line per event on stderr, no patient data."""
+def _log_to_stderr() -> None:
+    """Configure structlog: one JSON line per event on stderr, no patient data."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -75,5 +76,5 @@ def log_to_stderr() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )

@@ -10,7 +10,7 @@ import structlog
 from cds_db.stages import JobKind
 from cds_plugin.commitment.reporter import Reporter
 from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, guarded, log_to_stderr
+from cds_plugin.console import ConfigOption, guarded
 from cds_plugin.database import open_database
 from cds_plugin.deliver.dispatch import Dispatcher
 from cds_plugin.deliver.task import Deliverer
@@ -28,7 +28,6 @@ def command(config: ConfigOption = None) -> None:
 
 
 def _deliver(config: Path | None) -> None:
-    log_to_stderr()
     settings = load_settings(config)
     engine = open_database(settings)
     stopping = Event()

@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, guarded, log_to_stderr
+from cds_plugin.console import ConfigOption, guarded
 from cds_plugin.database import open_database
 from cds_plugin.foreground import stop_on_signals
 from cds_plugin.presence import audited_life
@@ -22,7 +22,6 @@ def command(config: ConfigOption = None) -> None:
 
 
 def _listen(config: Path | None) -> None:
-    log_to_stderr()
     settings = load_settings(config)
     stop = stop_on_signals()
     engine = open_database(settings)

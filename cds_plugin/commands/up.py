@@ -18,7 +18,7 @@ from cds_db.processes import alive
 from cds_db.session import open_engine, snapshot
 from cds_plugin.checks import broker_answers, listener_answers, port_is_open
 from cds_plugin.config import EMBEDDED_BROKER, Settings, load_settings
-from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, log_to_stderr, print_json, stdout
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stdout
 from cds_plugin.database import database_failures
 from cds_plugin.errors import Refused
 from cds_plugin.supervisor import Part, Supervisor, command_line, wait_until
@@ -38,7 +38,6 @@ def command(config: ConfigOption = None, json: JsonOption = False) -> None:
 
 
 def _up(config: Path | None, as_json: bool) -> int:
-    log_to_stderr()
     settings = load_settings(config)
     log.info("settings", **settings.redacted())
     with _only_one(settings.storage.directory):

@@ -10,7 +10,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from cds_plugin.config import AeTitle, load_settings
-from cds_plugin.console import ConfigOption, guarded, log_to_stderr, stdout
+from cds_plugin.console import ConfigOption, guarded, stdout
 from cds_plugin.database import open_database
 from cds_plugin.foreground import stop_on_signals
 from cds_plugin.presence import audited_life
@@ -32,7 +32,6 @@ def command(
 
 
 def _serve(config: Path | None) -> None:
-    log_to_stderr()
     settings = load_settings(config)
     stop = stop_on_signals()
     engine = open_database(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, guarded, log_to_stderr
+from cds_plugin.console import ConfigOption, guarded
 from cds_worker.app import run_worker
 
 log = structlog.get_logger("worker")
@@ -17,7 +17,6 @@ def command(config: ConfigOption = None) -> None:
 
 
 def _work(config: ConfigOption) -> int:
-    log_to_stderr()
     settings = load_settings(config)
     log.info("settings", **settings.redacted())
     return run_worker(settings)
