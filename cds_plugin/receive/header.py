@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import struct
 import tempfile
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,10 @@ IDENTIFYING = frozenset(
 )
 QUOTES = "\"'"
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
+
+# pydicom quotes the values that it warns about: they may be a patient's name, and every new text is kept.
+warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 PARSE_ERRORS = (
     ArithmeticError,
