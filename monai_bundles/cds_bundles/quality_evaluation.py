@@ -15,26 +15,21 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from tqdm import tqdm
 
-from cds_bundles.index import HAM10000, TASK1, Picture, from_source, read_index, split
+from cds_bundles.index import HAM10000, SMARTPHONE, TASK1, Picture, from_source, read_index, split
 from cds_bundles.metrics import Floats, Places, bootstrap, roc_auc
 from cds_bundles.quality import QualityAssessment, QualityGate
 from cds_bundles.quality_damage import DAMAGES
 from cds_bundles.quality_limits import Verdict, defect_score
+from cds_bundles.segmenter_training import split_sources
 
-SPLIT = "HAM10000 fold 0 and the ISIC 2017 test and validation parts of Task 1, grouped by lesion"
+SPLIT = "fold 0 of HAM10000 (by lesion), Task 1 and PAD-UFES-20 (by patient); skin beside held-out lesions"
 RULE_DB = 25.0
 """The paper's rule: a reconstruction below this is a bad picture."""
 
 DAMAGED_LESIONS = 300
 SEED = 20
 
-FULL_FRAME, DICOM, SMARTPHONE, BARE_SKIN, NON_SKIN = (
-    "ham10000_full_frame",
-    "isic2020_dicom",
-    "pad_ufes",
-    "background_skin",
-    "nonskin",
-)
+FULL_FRAME, DICOM = "ham10000_full_frame", "isic2020_dicom"
 SKIN_TONES = (
     ("ita_over_41_light", 41.0),
     ("ita_28_to_41", 28.0),
@@ -75,15 +70,12 @@ class QualityEvaluation:
         held_out = split(from_source(index, HAM10000) + from_source(index, TASK1))[1]
         good = {source: self._pictures(from_source(held_out, source), source) for source in (HAM10000, TASK1)}
         frames = self._loose(FULL_FRAME, "*.jpg") | self._loose(DICOM, "*.dcm")
-        others = {name: self._pictures(from_source(index, name), name) for name in (SMARTPHONE, BARE_SKIN)}
-        damaged = self._damaged(one_a_lesion(held_out, DAMAGED_LESIONS))
-        damaged["non_skin"] = self._pictures(from_source(index, NON_SKIN), NON_SKIN)
+        damaged = self._damaged(one_a_lesion(held_out, DAMAGED_LESIONS)) | self._foreign(index)
         every = [judged for rows in good.values() for judged in rows]
         report = {
             "split": SPLIT,
             "good": {name: verdict_figures(rows) for name, rows in (good | frames).items()},
             "skin_tone": _by_tone(every),
-            "other_pictures": {name: verdict_figures(rows) for name, rows in others.items()},
             "damaged": {name: damage_figures(every, rows) for name, rows in damaged.items()},
         }
         self._report.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +85,16 @@ class QualityEvaluation:
 
     def _pictures(self, pictures: Sequence[Picture], name: str) -> list[Judged]:
         return [self._judge(_read(p.path), p.lesion_id, _tone(p)) for p in tqdm(pictures, desc=name)]
+
+    def _foreign(self, index: Sequence[Picture]) -> dict[str, list[Judged]]:
+        """Held-out pictures that show no lesion through a dermatoscope."""
+        _, held_out = split_sources(self._root)
+        smartphone = [picture for picture in from_source(index, SMARTPHONE) if picture.held_out]
+        return {
+            "smartphone_photograph": self._pictures(smartphone, "smartphone"),
+            "no_lesion": [self._judge(_read(path), path.stem) for path in held_out.skin],
+            "non_skin": [self._judge(_read(path), path.stem) for path in held_out.nonskin],
+        }
 
     def _loose(self, folder: str, pattern: str) -> dict[str, list[Judged]]:
         paths = sorted((self._root / folder).glob(pattern))
