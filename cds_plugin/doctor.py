@@ -20,11 +20,13 @@ from cds_db.migrate import is_current
 from cds_db.session import open_engine
 from cds_plugin.broker import broker_url
 from cds_plugin.checks import answers_echo, broker_answers, listener_answers
-from cds_plugin.config import EMBEDDED_BROKER, Destination, Settings, Tls
+from cds_plugin.config import EMBEDDED_BROKER, Destination, Settings, Tls, Web
 from cds_plugin.errors import Refused
 from cds_plugin.tls.files import server_context
 from cds_plugin.tls.outgoing import client_tls
 from cds_plugin.tls.reading import read_certificates
+from cds_plugin.web.paths import READY_PATH
+from cds_plugin.web.probe import web_answers
 
 CHILD_SECONDS = 120.0
 """Importing torch from a cold disk takes tens of seconds; more than this is a fault."""
@@ -55,6 +57,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if settings.tls.certificate is not None:
         yield _certificate(settings.tls, datetime.now(UTC))
     yield _listener(settings)
+    if settings.web.enabled:
+        yield _web(settings.web)
     for destination in settings.destinations:
         yield _peer(settings, destination)
 
@@ -153,6 +157,12 @@ def _listener(settings: Settings) -> Finding:
         return Finding("listener", False, refusal.message, refusal.action)
     detail = f"{where.ae_title}@{where.host}:{port}: {'answers' if answers else 'no answer to C-ECHO'}"
     return Finding("listener", answers, detail, "" if answers else "Start it with: cds-plugin up")
+
+
+def _web(web: Web) -> Finding:
+    ready = web_answers(web, READY_PATH)
+    detail = f"{web.host}:{web.port}: {'ready' if ready else 'not ready'}"
+    return Finding("web", ready, detail, "" if ready else "Start it with: cds-plugin up")
 
 
 def _peer(settings: Settings, peer: Destination) -> Finding:

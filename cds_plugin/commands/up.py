@@ -22,6 +22,8 @@ from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_js
 from cds_plugin.database import database_failures
 from cds_plugin.errors import Refused
 from cds_plugin.supervisor import Part, Supervisor, command_line, wait_until
+from cds_plugin.web.paths import LIVE_PATH
+from cds_plugin.web.probe import web_answers
 
 READY_SECONDS = 180.0
 """Loading the models on a busy two-core machine takes half a minute; more than this is a fault."""
@@ -79,7 +81,9 @@ def _checks(settings: Settings, engine: Engine, since: datetime) -> dict[str, Ca
         "broker": lambda: broker_answers(settings),
         "listener": lambda: _listener_is_up(settings, engine, since),
     }
-    for name in ("worker", "deliver", "sweep", *(["web"] if settings.web.enabled else [])):
+    if settings.web.enabled:
+        checks["web"] = lambda: web_answers(settings.web, LIVE_PATH)
+    for name in ("worker", "deliver", "sweep"):
         checks[name] = lambda name=name: _said_hello(engine, name, since)  # type: ignore[misc]
     return checks
 

@@ -143,6 +143,8 @@ class Settings(BaseSettings):
         for name, url in (("database", self.database.url), ("broker", self.broker.url)):
             if url != EMBEDDED_BROKER:
                 shown[name]["url"] = make_url(url).render_as_string(hide_password=True)
+        for caller in shown["web"]["callers"]:
+            caller["token_sha256"] = caller["token_sha256"] and "***"
         return shown
 
 

@@ -23,7 +23,7 @@ from cds_plugin.pull.moving import STUDY_ROOT_MOVE
 from cds_plugin.pull.syntaxes import CLASSES_AT_ONCE, TRANSFER_SYNTAXES
 from cds_plugin.web import bounds as web_bounds
 from cds_plugin.web.answers import DICOM_JSON
-from cds_plugin.web.server import STUDIES_PATH
+from cds_plugin.web.paths import STUDIES_PATH
 
 DICOM = 'multipart/related; type="application/dicom"'
 

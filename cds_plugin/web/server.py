@@ -28,6 +28,7 @@ from cds_plugin.web.certificates import WebTls
 from cds_plugin.web.health import Health
 from cds_plugin.web.keeper import Keeper
 from cds_plugin.web.libraries import quiet_libraries
+from cds_plugin.web.paths import LIVE_PATH, READY_PATH, STUDIES_PATH
 from cds_plugin.web.protocol import BoundedProtocol
 from cds_plugin.web.stow import StoreService, UploadBounds
 from cds_plugin.web.uploads import UploadLedger
@@ -35,9 +36,6 @@ from cds_plugin.web.uploads import UploadLedger
 log = structlog.get_logger()
 
 PROCESS_NAME = "web"
-STUDIES_PATH = "/studies"
-LIVE_PATH = "/health/live"
-READY_PATH = "/health/ready"
 STOP_POLL_SECONDS = 0.1
 
 
