@@ -37,7 +37,8 @@ class Measure:
     """Whether it is a share of yes among yes and no: bounded even where every case was the same."""
     centred: bool = False
     """Whether drawing again biases it as the sample did (an error that can't be negative), so that the
-    interval is mirrored around the value (the basic bootstrap; Davison and Hinkley, 1997, 5.2)."""
+    interval is mirrored around the value (the basic bootstrap; Davison and Hinkley, 1997, 5.2); its upper end
+    is never below the value itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _interval(measure: Measure, value: float, draws: Floats, lesions: int) -> tu
         return _exact(value, lesions)
     if lesions < 2:
         return None
-    return (max(0.0, 2 * value - high), max(0.0, 2 * value - low)) if measure.centred else (low, high)
+    return (max(0.0, 2 * value - high), max(value, 2 * value - low)) if measure.centred else (low, high)
 
 
 def _exact(value: float, lesions: int) -> tuple[float, float]:

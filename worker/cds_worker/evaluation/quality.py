@@ -18,14 +18,17 @@ from cds_worker.evaluation.observing import Observation
 from cds_worker.evaluation.task import Cells, Row, Task, common
 
 GOOD = "good"
+# fmt: off
 FAULTS = frozenset(
     (
-        *("blur", "blurred", "out_of_focus", "noise", "noisy", "jpeg", "low_contrast"),
-        *("dark", "underexposed", "bright", "overexposed", "glare", "colour_cast", "color_cast"),
-        *("no_lesion", "bare_skin", "hair", "obscured", "cropped", "artefact"),
-        *("non_skin", "nonskin", "drawn", "non_dermoscopic", "nondermoscopic", "clinical", "smartphone"),
+        "blur", "blurred", "gaussian_blur", "motion_blur", "out_of_focus", "noise", "noisy", "jpeg",
+        "low_contrast", "dark", "underexposed", "bright", "overexposed", "over_exposed", "glare",
+        "colour_cast", "color_cast", "no_lesion", "bare_skin", "hair", "obscured", "cropped",
+        "artefact", "non_skin", "nonskin", "drawn", "non_dermoscopic", "nondermoscopic", "clinical",
+        "smartphone",
     )
 )
+# fmt: on
 """Words that name a fault in the column dx, where a stranger's diagnosis may stand too."""
 VERDICTS = tuple(Verdict)
 UNLABELLED = ""
