@@ -22,6 +22,7 @@ from cds_plugin.broker import broker_url
 from cds_plugin.checks import answers_echo, broker_answers, listener_answers
 from cds_plugin.config import EMBEDDED_BROKER, Destination, Settings, Tls, Web
 from cds_plugin.errors import Refused
+from cds_plugin.rules import warnings
 from cds_plugin.tls.files import server_context
 from cds_plugin.tls.outgoing import client_tls
 from cds_plugin.tls.reading import read_certificates
@@ -56,6 +57,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _torch()
     if settings.tls.certificate is not None:
         yield _certificate(settings.tls, datetime.now(UTC))
+    yield _rules(settings)
     yield _listener(settings)
     if settings.web.enabled:
         yield _web(settings.web)
@@ -146,6 +148,14 @@ def _certificate(tls: Tls, now: datetime) -> Finding:
     if not key_is_private:
         return Finding("tls", False, f"{tls.key}: others may read it", "chmod 600 it.")
     return Finding("tls", True, detail)
+
+
+def _rules(settings: Settings) -> Finding:
+    told = list(warnings(settings))
+    shown = "; ".join(f"rule {each.rule} {each.problem}" for each in told)
+    well = not any(each.never for each in told)
+    detail = f"{len(settings.active_rules)} rules" + (f": {shown}" if shown else "")
+    return Finding("rules", well, detail, "" if well else "See: cds-plugin rules check")
 
 
 def _listener(settings: Settings) -> Finding:

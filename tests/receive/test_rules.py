@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from ward import AE_TITLE, LOOPBACK, Ward
 
 from cds_plugin.caller import Caller
+from cds_plugin.checks import listener_answers
 from cds_plugin.cli import build
 from cds_plugin.config import Form, Rule
 from cds_plugin.demo.ports import free_ports
@@ -97,6 +98,15 @@ def test_a_rule_may_refuse_a_caller_or_its_network(ward: Ward, dcmtk: Dcmtk) -> 
         assert said.returncode != 0 and "Calling AE Title Not Recognized" in said.stderr
         wrong = dcmtk("echoscu", "-aet", "CAMERA", "-aec", "WRONG", LOOPBACK, ward.port)
         assert "Called AE Title Not Recognized" in wrong.stderr
+
+
+def test_rules_that_refuse_everybody_do_not_make_the_listener_look_dead(ward: Ward) -> None:
+    ruled(ward, Rule(calling_ae="*", action="refuse"))
+    assert not listener_answers(ward.settings)
+    with ward.listening():
+        assert listener_answers(ward.settings)
+        other = ward.settings.listener.model_copy(update={"ae_title": "OTHER"})
+        assert not listener_answers(ward.settings.model_copy(update={"listener": other}))
 
 
 def test_many_strangers_cause_few_audit_rows_and_each_is_counted(ward: Ward) -> None:
