@@ -13,13 +13,14 @@ from pydicom.errors import InvalidDicomError
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
+from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from cds_plugin.config import Settings
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.tls.outgoing import ClientContext, ClientTls, TlsPeer, client_tls
-from cds_plugin.wire import quicken
+from cds_plugin.wire import PatientMessages, quicken
 
 CONTEXTS = 128
 """Presentation context ids are the odd numbers up to 255 (PS3.8 section 9.3.2.2)."""
@@ -166,7 +167,7 @@ def association_with(
         ae_title=peer.ae_title,
         ext_neg=list(roles),
         tls_args=cast(tuple[SSLContext, str] | None, tls),
-        evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: quicken(event.assoc, PDU_SECONDS)), *handlers],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _equip), *handlers],
     )
     if not association.is_established and not _only_contexts_refused(association):
         raise _away(peer, association, tls[0] if tls else None)
@@ -174,6 +175,11 @@ def association_with(
         yield association
     finally:
         association.release()
+
+
+def _equip(event: Event) -> None:
+    quicken(event.assoc, PDU_SECONDS)
+    event.assoc.dimse = PatientMessages(event.assoc)
 
 
 def _tls_arguments(peer: Peer) -> tuple[ClientContext, str] | None:

@@ -27,7 +27,7 @@ OBJECT_SECONDS = 1_800.0
 CHUNK_BYTES = 256 * 1024
 TRIES = 3
 """Tries of one study while the peer breaks off; what came is not fetched again."""
-TRY_AGAIN_SECONDS = 2.0
+TRY_AGAIN_SECONDS = 1.0
 """Before the second try of a study; twice as long before the third."""
 PEER_AWAY_STUDIES = 3
 """After so many studies in a row for which the peer could not be reached the run ends."""

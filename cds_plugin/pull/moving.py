@@ -65,7 +65,7 @@ class MoveRetriever:
             raise Unavailable(
                 "move_failed",
                 f"{self.peer} answered a C-MOVE with 0x{status:04X}",
-                "Is our listener running, and known there by its AE title?",
+                f"Is our listener running, and known there as {self.destination}?",
             )
 
     def _broken(self) -> Unavailable:

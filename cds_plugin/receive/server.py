@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import structlog
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
 from cds_plugin.receive.bounds import MESSAGES_WAITING, Bounds
@@ -26,7 +25,7 @@ from cds_plugin.receive.fragments import (
     command_field_of,
 )
 from cds_plugin.receive.header import PARSE_ERRORS
-from cds_plugin.wire import DOZE_SECONDS, SILENCE_SECONDS
+from cds_plugin.wire import DOZE_SECONDS, SILENCE_SECONDS, PatientMessages
 
 log = structlog.get_logger()
 
@@ -34,7 +33,7 @@ INVALID_PDU = "Evt19"
 """The state machine answers this event with A-ABORT (PS3.8 table 9-10)."""
 
 
-class BoundedMessages(DIMSEServiceProvider):
+class BoundedMessages(PatientMessages):
     """Stops writing a data set that is too large or that the disk cannot take, and still reads it to its end.
 
     The peer then gets its answer (`refusal_of`), and the association goes on.
