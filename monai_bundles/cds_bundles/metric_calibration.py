@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cds_bundles.metric_resampling import Bools, Floats, Measure, Places
+from cds_bundles.metric_resampling import SEED, TAIL, Bools, Floats, Measure, Places
 from cds_bundles.metric_shares import divided, mean
 
 BINS = 15
 """As in Guo et al., On calibration of modern neural networks, ICML 2017."""
+
+CHANCE_ROUNDS = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +46,22 @@ class Confidences:
             return divided(np.abs(weights @ gaps).sum(axis=1), weights @ counted)
 
         return Measure(compute, counted, centred=True)
+
+    def error_by_chance(self, bin_of: Places) -> tuple[float, float, float]:
+        """Return the error that perfect calibration would show here, and the bounds of 95 % of its draws.
+
+        Answers are drawn right as often as their confidence says (Bröcker and Smith, Weather and Forecasting
+        22:651, 2007): few cases show an error though there is none.
+        """
+        confidence, bins = self.confidence[self.among], bin_of[self.among]
+        rng = np.random.default_rng(SEED)
+        inside = (bins[:, None] == np.arange(BINS)).astype(np.float64)
+        errors = [
+            np.abs(((rng.random(len(bins)) < confidence) - confidence) @ inside).sum() / max(1, len(bins))
+            for _ in range(CHANCE_ROUNDS)
+        ]
+        low, high = np.quantile(errors, (TAIL, 1 - TAIL))
+        return float(np.mean(errors)), float(low), float(high)
 
     def diagram(self, bin_of: Places) -> list[dict[str, float]]:
         """Return one row per bin that is not empty: n, mean confidence, accuracy."""

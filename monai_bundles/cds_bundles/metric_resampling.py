@@ -36,9 +36,9 @@ class Measure:
     share: bool = False
     """Whether it is a share of yes among yes and no: bounded even where every case was the same."""
     centred: bool = False
-    """Whether drawing again biases it as the sample did (an error that can't be negative), so that the
-    interval is mirrored around the value (the basic bootstrap; Davison and Hinkley, 1997, 5.2); its upper end
-    is never below the value itself."""
+    """Whether drawing again pushes it up as the sample did (an error that can't be negative), so that the
+    interval is mirrored around the value (the basic bootstrap; Davison and Hinkley, 1997, 5.2), which takes
+    back a part of that; its upper end is never below the value itself."""
 
 
 @dataclass(frozen=True, slots=True)

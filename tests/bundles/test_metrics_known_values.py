@@ -161,6 +161,20 @@ def test_calibration_error_is_the_mean_gap_of_the_bins(seed: int, by_mass: bool)
     assert sum(row["n"] for row in diagram) == among.sum()
 
 
+def test_the_error_of_perfect_calibration_is_what_honest_probabilities_show() -> None:
+    inside = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        confidence, every = rng.uniform(0.2, 1.0, 300), np.ones(300, np.bool_)
+        honest = Confidences(confidence, rng.random(300) < confidence, every)
+        expected, low, high = honest.error_by_chance(honest.equal_width())
+        assert low < expected < high
+        inside += low <= value(honest.error(honest.equal_width())) <= high
+        boastful = Confidences(confidence, rng.random(300) < confidence - 0.2, every)
+        assert value(boastful.error(boastful.equal_width())) > high
+    assert inside >= 17
+
+
 def test_bins_of_equal_mass_hold_as_many_each() -> None:
     rng = np.random.default_rng(3)
     rows = Confidences(rng.random(1500) ** 3, np.ones(1500, np.bool_), np.ones(1500, np.bool_))

@@ -104,6 +104,7 @@ class Classification(Task[Classified]):
                 "equal_width": columns.confidences.diagram(columns.confidences.equal_width()),
                 "equal_mass": columns.confidences.diagram(columns.confidences.equal_mass()),
             },
+            "ece_by_chance": _by_chance(columns),
         }
 
     def tables(self, rows: Sequence[Classified]) -> Mapping[str, Sequence[Mapping[str, object]]]:
@@ -123,7 +124,8 @@ class Classification(Task[Classified]):
             "optimistic.",
             f"ece is the headline: {BINS} bins of equal width, as most papers count it; ece_equal_mass has "
             "as many pictures in each bin. Both bins are fixed on the whole sample, and both intervals are "
-            "mirrored around the value, because drawing again inflates an error that can't be negative.",
+            "mirrored around the value, because drawing again inflates an error that can't be negative. "
+            f"{_chance_note(columns)}",
             "Precision, F-scores, accuracy and net benefit depend on how frequent each diagnosis is "
             "in this index; a clinic's mix is another.",
         )
@@ -133,6 +135,26 @@ class Classification(Task[Classified]):
         if sensitivity is None:
             return "set by the site: findings.malignancy_threshold"
         return f"the classification bundle's threshold for {sensitivity:.0%} sensitivity"
+
+
+def _by_chance(columns: Columns) -> dict[str, Any] | None:
+    """Return the calibration error that perfect calibration would show on as many pictures."""
+    rows = columns.confidences
+    if not rows.among.any():
+        return None
+    expected, low, high = rows.error_by_chance(rows.equal_width())
+    return {"value": round(expected, 4), "interval_95": [round(low, 4), round(high, 4)]}
+
+
+def _chance_note(columns: Columns) -> str:
+    chance = _by_chance(columns)
+    if chance is None:
+        return ""
+    low, high = chance["interval_95"]
+    return (
+        f"Perfect calibration would show an ece of {chance['value']:.3f} ({low:.3f} to {high:.3f}) by chance "
+        "on as many pictures with these probabilities."
+    )
 
 
 def _without_nan(row: Mapping[str, float]) -> dict[str, float | None]:
