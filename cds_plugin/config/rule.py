@@ -165,7 +165,7 @@ class Rule(Table):
     @property
     def conditions(self) -> Mapping[str, tuple[Any, ...]]:
         """Return what is written of whom and of what the rule speaks."""
-        return {name: getattr(self, name) for name in CONDITIONS if getattr(self, name)}
+        return {name: wanted for name in CONDITIONS if (wanted := getattr(self, name))}
 
     @property
     def asks_the_object(self) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
 
 from cds_plugin.caller import Caller
 from cds_plugin.config import ANY_CALLER, Action, Rule, Settings
 from cds_plugin.rules.deciding import label
-from cds_plugin.rules.matching import may_hold
+from cds_plugin.rules.matching import address_of, may_hold
 
 
 class Answer(StrEnum):
@@ -67,12 +66,8 @@ def knows_title(settings: Settings, called_ae: str) -> bool:
 
 def is_here(settings: Settings, address: str) -> bool:
     """Return whether a caller of this address is on this machine."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-    return mapped.is_loopback or str(mapped) == settings.listener.host
+    parsed = address_of(address)
+    return parsed is not None and (parsed.is_loopback or str(parsed) == settings.listener.host)
 
 
 def _word(rule: Rule, number: int) -> Entry | None:

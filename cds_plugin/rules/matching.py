@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from cds_plugin.caller import Caller
@@ -13,6 +14,8 @@ from cds_plugin.config import ANY_CALLER, Rule
 from cds_plugin.rules.facts import ObjectFacts
 
 NOTHING = "nothing"
+ADDRESSES = 1024
+"""Addresses of callers that are parsed once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +42,31 @@ def findings(rule: Rule, caller: Caller, facts: ObjectFacts | None) -> tuple[Fin
 
 def holds(rule: Rule, caller: Caller, facts: ObjectFacts) -> bool:
     """Return whether `rule` speaks of this object of this caller."""
-    return all(each.holds for each in findings(rule, caller, facts))
+    repaired = facts.repaired(rule.repairs)
+    return all(_holds(name, wanted, caller, repaired) for name, wanted in rule.conditions.items())
 
 
 def may_hold(rule: Rule, caller: Caller) -> bool:
     """Return whether `rule` speaks of any object of this caller."""
-    return all(each.holds is not False for each in findings(rule, caller, None))
+    return all(_holds(name, wanted, caller, None) is not False for name, wanted in rule.conditions.items())
 
 
 def _finding(name: str, wanted: tuple[Any, ...], caller: Caller, facts: ObjectFacts | None) -> Finding:
-    texts = tuple(map(str, wanted))
-    if name in OF_OBJECT:
-        if facts is None:
-            return Finding(name, texts, NOTHING, None)
-        found, test = OF_OBJECT[name](facts), OBJECT_TESTS[name]
-    else:
-        found, test = OF_CALLER[name](caller), CALLER_TESTS[name]
-    held = any(test(each, value) for each in wanted for value in found)
-    return Finding(name, texts, ", ".join(filter(None, found)) or NOTHING, held)
+    found = ", ".join(filter(None, _found(name, caller, facts))) or NOTHING
+    return Finding(name, tuple(map(str, wanted)), found, _holds(name, wanted, caller, facts))
+
+
+def _holds(name: str, wanted: tuple[Any, ...], caller: Caller, facts: ObjectFacts | None) -> bool | None:
+    if facts is None and name in OF_OBJECT:
+        return None
+    test = TESTS[name]
+    return any(test(each, value) for value in _found(name, caller, facts) for each in wanted)
+
+
+def _found(name: str, caller: Caller, facts: ObjectFacts | None) -> tuple[str, ...]:
+    if name in OF_CALLER:
+        return OF_CALLER[name](caller)
+    return OF_OBJECT[name](facts) if facts is not None else ()
 
 
 def _is_title(wanted: str, found: str) -> bool:
@@ -64,12 +74,18 @@ def _is_title(wanted: str, found: str) -> bool:
 
 
 def _is_within(wanted: IPv4Network | IPv6Network, found: str) -> bool:
+    address = address_of(found)
+    return address is not None and address in wanted
+
+
+@lru_cache(maxsize=ADDRESSES)
+def address_of(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a text says, without zone, as IPv4 where it is one; None for no address."""
     try:
-        address = ip_address(found.partition("%")[0])
+        address = ip_address(text.partition("%")[0])
     except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address) in wanted
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _is_name(wanted: str, found: str) -> bool:
@@ -100,20 +116,18 @@ OF_CALLER: Mapping[str, Callable[[Caller], tuple[str, ...]]] = {
     "certificate_name": _certificate_names,
     "certificate_fingerprint": _fingerprint,
 }
-CALLER_TESTS: Mapping[str, Callable[[Any, str], bool]] = {
-    "calling_ae": _is_title,
-    "address": _is_within,
-    "called_ae": _is_title,
-    "certificate_name": _is_name,
-    "certificate_fingerprint": _is_same,
-}
 OF_OBJECT: Mapping[str, Callable[[ObjectFacts], tuple[str, ...]]] = {
     "sop_class": lambda facts: (facts.sop_class_uid,),
     "modality": lambda facts: (facts.modality.upper(),),
     "study_description": lambda facts: (facts.study_description,),
     "series_description": lambda facts: (facts.series_description,),
 }
-OBJECT_TESTS: Mapping[str, Callable[[Any, str], bool]] = {
+TESTS: Mapping[str, Callable[[Any, str], bool]] = {
+    "calling_ae": _is_title,
+    "address": _is_within,
+    "called_ae": _is_title,
+    "certificate_name": _is_name,
+    "certificate_fingerprint": _is_same,
     "sop_class": _is_same,
     "modality": _is_same,
     "study_description": _is_like,
