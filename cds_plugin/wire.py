@@ -21,6 +21,8 @@ from pynetdicom.transport import AssociationSocket
 
 PDU_BYTES_ACCEPTED = 1024 * 1024
 """A longer PDU ends the connection before any memory is taken; an A-ASSOCIATE-RQ fits many times."""
+PDU_HEAD_BYTES = 6
+"""Type, a reserved byte and the length (PS3.8 section 9.3.1)."""
 SILENCE_SECONDS = 1.0
 """A peer that said nothing for this long is not in the middle of a transfer."""
 DOZE_SECONDS = 0.05
@@ -48,6 +50,9 @@ class QuickSocket(AssociationSocket):
     """Acknowledges at once, gives up on what is too long or too slow, and sleeps while the peer is silent."""
 
     _heard = 0.0
+    dozes = False
+    """Set by who polls: nothing of ours waits to be sent, so `ready` may wait for the peer."""
+    _returned = b""
 
     @property
     def ready(self) -> bool:
@@ -55,15 +60,33 @@ class QuickSocket(AssociationSocket):
 
         pynetdicom asks a thousand times a second; while the peer is silent the answer waits for data.
         """
-        if super().ready:
+        if self._returned or super().ready:
             return True
         connection = self.socket
-        if connection is None or time.monotonic() - self._heard < SILENCE_SECONDS:
+        if connection is None or not (self.dozes or time.monotonic() - self._heard > SILENCE_SECONDS):
             return False
         try:
             return bool(select.select([connection], [], [], DOZE_SECONDS)[0])
         except (OSError, ValueError):
             return False
+
+    def read_pdu(self, kind: int) -> bytearray | None:
+        """Return a whole PDU of type `kind`, or only the head of another; None where the peer closed.
+
+        Raises OSError as `recv` does.
+        """
+        pdu = self.recv(PDU_HEAD_BYTES)
+        if len(pdu) < PDU_HEAD_BYTES:
+            return None
+        if pdu[0] != kind:
+            return pdu
+        length = int.from_bytes(pdu[2:], "big")
+        body = self.recv(length)
+        return pdu + body if len(body) == length else None
+
+    def give_back(self, received: bytes | bytearray) -> None:
+        """Let the next `recv` return these bytes first."""
+        self._returned = bytes(received)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Return `nr_bytes`, or fewer where the peer closed; OSError for what is too long or too slow.
@@ -76,7 +99,7 @@ class QuickSocket(AssociationSocket):
         if nr_bytes > PDU_BYTES_ACCEPTED:
             raise OSError(errno.EMSGSIZE, f"a PDU of {nr_bytes} bytes")
         received = bytearray(nr_bytes)
-        filled = 0
+        filled = self._take_back(received)
         deadline = time.monotonic() + (connection.gettimeout() or math.inf)
         with memoryview(received) as view:
             while filled < nr_bytes:
@@ -88,7 +111,13 @@ class QuickSocket(AssociationSocket):
                 self._heard = time.monotonic()
                 if self._heard > deadline:
                     raise TimeoutError("a PDU came too slowly")
-        return received[:filled]
+        return received if filled == nr_bytes else received[:filled]
+
+    def _take_back(self, target: bytearray) -> int:
+        taken = self._returned[: len(target)]
+        self._returned = self._returned[len(taken) :]
+        target[: len(taken)] = taken
+        return len(taken)
 
 
 def quicken(association: Association, pdu_seconds: float) -> None:

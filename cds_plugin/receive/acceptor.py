@@ -24,7 +24,8 @@ from cds_plugin.receive.alarms import Alarms
 from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.bounds import BACKLOG, Bounds
 from cds_plugin.receive.connections import Connections
-from cds_plugin.receive.server import BoundedMessages
+from cds_plugin.receive.lane import StoreLane, put_on_lane
+from cds_plugin.receive.server import BoundedMessages, WakingQueue
 from cds_plugin.receive.upper_layer import OrderlyStateMachine
 from cds_plugin.tls.identity import identity_of
 from cds_plugin.tls.serving import HandshakeFailed, ServerTls, Unspoken
@@ -59,6 +60,7 @@ class Equipment:
     alarms: Alarms
     ledger: AssociationLedger
     disk_is_full: Callable[[], bool]
+    lane: Callable[[Association], StoreLane]
 
 
 class ListenerServer(ThreadedAssociationServer):
@@ -152,5 +154,7 @@ class ListenerRequestHandler(RequestHandler):
         quicken(association, equipment.bounds.pdu_seconds)
         association.dul.state_machine = OrderlyStateMachine(association.dul)
         association.dimse = BoundedMessages(association, equipment.bounds, equipment.disk_is_full)
+        association.dul.to_user_queue = WakingQueue(association.dimse.msg_queue)
+        put_on_lane(association, equipment.lane(association))
         equipment.ledger.introduce(association, self._identity)
         return association

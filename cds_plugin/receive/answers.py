@@ -56,6 +56,10 @@ class Offered:
     transfer_syntax_uid: str
     association: OpenAssociation
     study_instance_uid: str = ""
+    sha256: str = ""
+    """Of the whole file, where it was hashed as it came."""
+    head_bytes: int = 0
+    """Length of preamble and File Meta Information, where it is known."""
 
     @property
     def sender(self) -> dict[str, str]:

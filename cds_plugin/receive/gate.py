@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import structlog
 from pynetdicom import evt
+from pynetdicom.association import Association
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,6 +23,7 @@ from cds_plugin.receive.alarms import Alarm, Alarms
 from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.connections import Connections
+from cds_plugin.receive.lane import StoreLane
 from cds_plugin.tls.serving import Reload, ServerTls
 from cds_plugin.tls.trail import note_reload
 
@@ -51,6 +53,7 @@ class Gate:
         handlers: list[evt.EventHandlerType],
         ledger: AssociationLedger,
         disk_is_full: Callable[[], bool],
+        lane: Callable[[Association], StoreLane],
     ) -> None:
         """Start listening. Raises Unavailable that names the address that is taken; then none is open."""
         equipment = Equipment(
@@ -59,6 +62,7 @@ class Gate:
             alarms=self.alarms,
             ledger=ledger,
             disk_is_full=disk_is_full,
+            lane=lane,
         )
         try:
             for setting, port, tls in self._ports():

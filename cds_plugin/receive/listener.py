@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -28,6 +29,7 @@ from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.commitment import CommitmentHandler
 from cds_plugin.receive.door import Doorkeeper
 from cds_plugin.receive.gate import Gate
+from cds_plugin.receive.lane import StoreLane, lane_of
 from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.reception import Reception, turns
 from cds_plugin.receive.server import BoundedMessages
@@ -64,7 +66,14 @@ class DicomListener:
             incoming = opened.enter_context(self._spool.incoming_folder())
             opened.enter_context(libraries_set(incoming))
             opened.enter_context(Presence(self._engine, PROCESS_NAME, self._turn))
-            self._gate.open(self._entity, self._handlers(), self._ledger, self._disk_is_full)
+            store = self._handler()
+            self._gate.open(
+                self._entity,
+                self._handlers(store),
+                self._ledger,
+                self._disk_is_full,
+                lambda association: self._lane(association, store, incoming),
+            )
             self._closing = opened.pop_all()
         self._keeper = threading.Thread(target=self._keep, name="listener-keeper")
         self._keeper.start()
@@ -80,16 +89,21 @@ class DicomListener:
         self._keeper.join()
         self._closing.close()
 
-    def _handlers(self) -> list[evt.EventHandlerType]:
+    def _handlers(self, store: StoreHandler) -> list[evt.EventHandlerType]:
         return [
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
-            (evt.EVT_C_STORE, self._handler()),
+            (evt.EVT_C_STORE, store),
             (evt.EVT_N_ACTION, CommitmentHandler(self._settings, self._engine, self._ledger, self._turn)),
             (evt.EVT_REQUESTED, Doorkeeper(self._settings, self._ledger, self._gate.alarms)),
             (evt.EVT_ESTABLISHED, self._ledger.open),
             (evt.EVT_PDU_RECV, self._ledger.touch),
             (evt.EVT_CONN_CLOSE, _end_what_never_began),
         ]
+
+    def _lane(self, association: Association, store: StoreHandler, incoming: Path) -> StoreLane:
+        return StoreLane(
+            association, self._ledger.entry, store.answer, self._bounds, self._disk_is_full, incoming
+        )
 
     def _disk_is_full(self) -> bool:
         return self._spool.free_bytes() < self._bounds.free_bytes
@@ -134,6 +148,9 @@ class DicomListener:
         for path in unfinished:
             with suppress(OSError):
                 path.unlink()
+        lane = lane_of(association)
+        if lane is not None:
+            lane.give_up()
         self._ledger.forget(association)
         log.info("association ended", association=entry.id, aborted=association.is_aborted)
 

@@ -80,7 +80,7 @@ class Reception:
             raise NotKept("disk is below its watermark")
 
     def _keep(self, offered: Offered) -> None:
-        sha256 = sha256_of(offered.path)
+        sha256 = offered.sha256 or sha256_of(offered.path)
         try:
             judged = judge(self.settings, offered, self.bounds.inflated_bytes)
         except Quarantined as refusal:

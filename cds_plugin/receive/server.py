@@ -7,14 +7,13 @@ them. Where one of them is gone the checks of the C-STORE handler still hold.
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import structlog
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 
 from cds_plugin.receive.bounds import MESSAGES_WAITING, Bounds
 from cds_plugin.receive.fragments import (
@@ -25,12 +24,26 @@ from cds_plugin.receive.fragments import (
     command_field_of,
 )
 from cds_plugin.receive.header import PARSE_ERRORS
-from cds_plugin.wire import DOZE_SECONDS, SILENCE_SECONDS, PatientMessages
+from cds_plugin.wire import DOZE_SECONDS, PatientMessages
 
 log = structlog.get_logger()
 
 INVALID_PDU = "Evt19"
 """The state machine answers this event with A-ABORT (PS3.8 table 9-10)."""
+
+
+class WakingQueue(queue.Queue[Any]):
+    """What the DUL tells its association: a release or an abort also wakes who waits for a message."""
+
+    def __init__(self, messages: queue.Queue[Any]) -> None:
+        super().__init__()
+        self._messages = messages
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put a primitive, and for one that ends the association also (None, None) among the messages."""
+        super().put(item, block, timeout)
+        if not isinstance(item, A_ASSOCIATE):
+            self._messages.put((None, None))
 
 
 class BoundedMessages(PatientMessages):
@@ -44,7 +57,6 @@ class BoundedMessages(PatientMessages):
         self._bounds = bounds
         self._disk_is_full = disk_is_full
         self._received = 0
-        self._heard = 0.0
         self._refused: dict[Path, str] = {}
         self._order = MessageOrder()
 
@@ -57,7 +69,6 @@ class BoundedMessages(PatientMessages):
 
         Where several messages share a P-DATA pynetdicom would drop all but the first.
         """
-        self._heard = time.monotonic()
         for context, data in primitive.presentation_data_value_list:
             problem = self._problem_of(context, data or b"") or self._received_fragment(context, data)
             if problem is not None:
@@ -98,8 +109,8 @@ class BoundedMessages(PatientMessages):
         return None
 
     def get_msg(self, block: bool = False) -> Any:
-        """Return the next message; while the peer is silent the reactor's polling waits for one."""
-        if block or time.monotonic() - self._heard < SILENCE_SECONDS:
+        """Return the next message; the reactor's polling waits for one, or for the end (`WakingQueue`)."""
+        if block or not self.assoc._reactor_checkpoint.is_set():
             return super().get_msg(block)
         try:
             return self.msg_queue.get(timeout=DOZE_SECONDS)

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
-from cds_plugin.receive.answers import Offered, response
+from cds_plugin.receive.answers import Offered, Status, response
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
 from cds_plugin.receive.reception import Reception
 from cds_plugin.receive.server import BoundedMessages
@@ -29,11 +29,15 @@ class StoreHandler:
     ledger: AssociationLedger
 
     def __call__(self, event: Event) -> Dataset:
-        """Return the status of the object; what Success acknowledges survives a crash."""
-        started = time.monotonic()
+        """Return the status of an object that came through pynetdicom's queues."""
         offered = _offered(event, self.ledger.entry(event.assoc))
         messages = event.assoc.dimse
         refusal = messages.refusal_of(offered.path) if isinstance(messages, BoundedMessages) else None
+        return response(*self.answer(offered, refusal))
+
+    def answer(self, offered: Offered, refusal: str | None) -> tuple[Status, str]:
+        """Return the status of the object and its reason; what Success acknowledges survives a crash."""
+        started = time.monotonic()
         status, reason = self.reception.receive(offered, refusal)
         offered.association.active_at = datetime.now(UTC)
         log.info(
@@ -44,7 +48,7 @@ class StoreHandler:
             reason=reason,
             milliseconds=round((time.monotonic() - started) * 1000, 1),
         )
-        return response(status, reason)
+        return status, reason
 
 
 def _offered(event: Event, association: OpenAssociation) -> Offered:

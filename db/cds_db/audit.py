@@ -21,6 +21,7 @@ from sqlalchemy import (
     UnaryExpression,
     bindparam,
     func,
+    insert,
     select,
     type_coerce,
     update,
@@ -49,6 +50,7 @@ _CONTENT = (
     type_coerce(AuditEntry.detail, Text),
 )
 _TABLE: Table = Base.metadata.tables[AuditEntry.__tablename__]
+_APPEND = insert(_TABLE)
 
 
 class ChainBroken(Exception):
@@ -96,16 +98,16 @@ def append(
     detail: Mapping[str, Json] | None = None,
 ) -> None:
     """Add a row to the caller's transaction; it becomes part of the chain once that is committed."""
-    entry = AuditEntry(
-        at=now,
-        event=str(event),
-        actor=actor,
-        study_instance_uid=study_instance_uid,
-        sop_instance_uid=sop_instance_uid,
-        outcome=str(outcome),
-        detail=dict(detail or {}),
-    )
-    session.add(entry)
+    row = {
+        "at": now,
+        "event": str(event),
+        "actor": actor,
+        "study_instance_uid": study_instance_uid,
+        "sop_instance_uid": sop_instance_uid,
+        "outcome": str(outcome),
+        "detail": dict(detail or {}),
+    }
+    session.connection().execute(_APPEND, row)
 
 
 def seal(session: Session, now: datetime, limit: int = SEAL_BATCH) -> int:

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import assert_never
+from typing import Any, assert_never
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from cds_db import audit, jobs
 from cds_db.columns import storable
 from cds_db.events import Event, Outcome
 from cds_db.handling import Handling, together
+from cds_db.joining import join
 from cds_db.locks import insert_if_absent, locked_revision, locked_study
-from cds_db.models import Association, Instance, Result, Revision, Study
+from cds_db.models import Association, Base, Instance, Result, Revision, Study
 from cds_db.moves import hold, move
 from cds_db.stages import JobKind, Stage
 
@@ -107,6 +108,10 @@ def record_instance(
 
     Two listeners may record the same object at once: one of them finds a duplicate.
     """
+    usual = _joined_at_once(session, received, now)
+    if usual is not None:
+        _audit_reception(session, received, usual, now=now, actor=actor)
+        return usual
     study = _study_of(session, received, now)
     stored = _stored(session, received, now)
     _audit_reception(session, received, stored, now=now, actor=actor)
@@ -125,7 +130,10 @@ def record_instance(
 
 def is_own_uid(session: Session, sop_instance_uid: str) -> bool:
     """Return whether this SOP Instance UID stands in our results."""
-    return session.get(Result, sop_instance_uid) is not None
+    return session.connection().execute(_OWN, {"uid": sop_instance_uid}).first() is not None
+
+
+_OWN = select(Result.sop_instance_uid).where(Result.sop_instance_uid == bindparam("uid"))
 
 
 def open_association(
@@ -139,8 +147,16 @@ def open_association(
 
 def touch_associations(session: Session, active_at: Mapping[str, datetime]) -> None:
     """Note when each association (by its id) was last heard of; unknown ones are passed over."""
-    for association_id, instant in sorted(active_at.items()):
-        session.execute(update(Association).where(Association.id == association_id).values(active_at=instant))
+    heard = [{"association": each, "heard": instant} for each, instant in sorted(active_at.items())]
+    if heard:
+        session.connection().execute(_TOUCH, heard)
+
+
+_TOUCH = (
+    update(Base.metadata.tables[Association.__tablename__])
+    .where(Association.id == bindparam("association"))
+    .values(active_at=bindparam("heard"))
+)
 
 
 def close_association(session: Session, association_id: str) -> None:
@@ -216,8 +232,17 @@ def _study_of(session: Session, received: ReceivedInstance, now: datetime) -> St
     return locked_study(session, received.study_instance_uid)
 
 
-def _stored(session: Session, received: ReceivedInstance, now: datetime) -> StoredInstance:
-    values = {
+def _joined_at_once(session: Session, received: ReceivedInstance, now: datetime) -> StoredInstance | None:
+    """Record an object from which nothing else follows; None, with nothing written, for another."""
+    if received.original is not None:
+        return None
+    patient = None if received.made_here else (received.patient_id, received.issuer_of_patient_id)
+    joined = join(session, _row(received, now), patient, received.handling)
+    return StoredInstance(Stored.NEW, joined[1], joined[0]) if joined is not None else None
+
+
+def _row(received: ReceivedInstance, now: datetime) -> dict[str, Any]:
+    return {
         "sop_instance_uid": received.sop_instance_uid,
         "sha256": received.sha256,
         "sop_class_uid": received.sop_class_uid,
@@ -234,6 +259,10 @@ def _stored(session: Session, received: ReceivedInstance, now: datetime) -> Stor
         "original_path": received.original.path if received.original else None,
         "original_sha256": received.original.sha256 if received.original else None,
     }
+
+
+def _stored(session: Session, received: ReceivedInstance, now: datetime) -> StoredInstance:
+    values = _row(received, now)
     for in_use, outcome in ((True, Stored.NEW), (False, Stored.ALTERED)):
         same = _same_bytes(session, received)
         if same is not None:
