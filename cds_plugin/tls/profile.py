@@ -1,8 +1,9 @@
 """What may be negotiated, in both directions: versions, cipher suites, key lengths, each with its source.
 
 This is the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile of PS3.15 B.12. Of the Modified
-profile (B.13) it keeps every prohibition: no DHE, no CBC, no SHA-1, RSA from 2048 and ECDSA from 256 bits.
-It does not claim B.13, which also asks servers for Camellia and CCM suites that OpenSSL no longer offers.
+profile (B.13) it keeps the prohibitions: no CBC, no SHA-1, RSA and finite fields from 2048 bits, ECDSA and
+ECDHE from 256. It does not claim B.13, which also asks servers for Camellia and CCM suites that OpenSSL and
+Python do not offer.
 """
 
 from __future__ import annotations
