@@ -25,6 +25,11 @@ log = structlog.get_logger()
 HELLO_SECONDS = 1.0
 
 
+def this_process() -> str:
+    """Return the label of this process: what it holds open is let go once it says hello no more."""
+    return processes.label(socket.gethostname(), os.getpid())
+
+
 @contextmanager
 def audited_life(engine: Engine, name: str) -> Iterator[None]:
     """While the block runs the part `name` lives: its start and its orderly stop stand in the audit trail."""

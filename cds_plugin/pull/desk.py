@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import uuid
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from cds_db import studies
 from cds_db.session import transaction
 from cds_plugin.config import PeerEntry, Retrieve, Settings
 from cds_plugin.errors import Unavailable
-from cds_plugin.presence import Presence
+from cds_plugin.presence import Presence, this_process
 from cds_plugin.receive.activity import keep_recorded
 from cds_plugin.receive.answers import Offered, Status
 from cds_plugin.receive.associations import OpenAssociation
@@ -110,7 +109,7 @@ def opened_office(settings: Settings, engine: Engine, entry: PeerEntry) -> Itera
     """Yield what a run needs; the incoming folder goes with it. Raises Unavailable for an unknown host."""
     spool, turn = Spool(settings.storage.directory), turns(engine)
     spool.make_folders()
-    name = f"{socket.gethostname()}:{os.getpid()}"
+    name = this_process()
     with ExitStack() as opened:
         folder = opened.enter_context(spool.incoming_folder())
         opened.enter_context(libraries_set(folder))

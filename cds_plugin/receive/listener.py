@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from contextlib import ExitStack, suppress
@@ -21,7 +20,7 @@ from cds_db import studies
 from cds_db.session import transaction
 from cds_plugin.commitment.request import PUSH_MODEL
 from cds_plugin.config import Settings
-from cds_plugin.presence import Presence
+from cds_plugin.presence import Presence, this_process
 from cds_plugin.receive.acceptor import ListenerEntity
 from cds_plugin.receive.activity import keep_recorded
 from cds_plugin.receive.associations import AssociationLedger, OpenAssociation
@@ -54,7 +53,7 @@ class DicomListener:
         self._bounds = bounds or settings.limits.as_bounds()
         self._spool = Spool(settings.storage.directory)
         self._ledger = AssociationLedger()
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._name = this_process()
         self._turn = turns(engine)
         self._gate = Gate(settings, engine, self._turn, self._bounds)
         self._entity = listener_entity(settings, self._bounds)

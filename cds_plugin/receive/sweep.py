@@ -125,7 +125,7 @@ class Sweeper:
         since = datetime.now(UTC) - timedelta(seconds=SILENT_LISTENER_SECONDS)
         with snapshot(self._engine) as session:
             listeners = session.scalars(select(Association.listener).distinct()).all()
-            alive = {f"{each.host}:{each.pid}" for each in processes.alive(session, since)}
+            alive = {processes.label(each.host, each.pid) for each in processes.alive(session, since)}
         for listener in set(listeners) - alive:
             log.warning("listener is dead", listener=listener)
             with transaction(self._engine) as session:

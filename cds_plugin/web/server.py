@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from starlette.routing import Route
 
 from cds_plugin.config import Settings
 from cds_plugin.errors import Unavailable
-from cds_plugin.presence import Presence
+from cds_plugin.presence import Presence, this_process
 from cds_plugin.receive.alarms import Alarms
 from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.reception import Reception, turns
@@ -49,7 +48,7 @@ class WebServer:
 
     def run(self, stop: threading.Event) -> None:
         """Answer requests until `stop` is set, then let running uploads end by themselves for a while."""
-        name = f"{socket.gethostname()}:{os.getpid()}"
+        name = this_process()
         tls = WebTls(self.settings) if self.settings.web.tls else None
         spool, turn, limits = self._spool(), turns(self.engine), self.settings.limits.as_bounds()
         reception = Reception(self.settings, self.engine, spool, name, limits, turn)

@@ -14,6 +14,11 @@ FORGOTTEN_AFTER = timedelta(days=1)
 """A process that was silent for so long has no row any more."""
 
 
+def label(host: str, pid: int) -> str:
+    """Return the name of a process in the rows of what it holds open (`Association.listener`)."""
+    return f"{host}:{pid}"
+
+
 def say_hello(session: Session, name: str, host: str, pid: int, now: datetime) -> None:
     """Note a sign of life of one process; the first one is also when it started."""
     values = {"name": name, "host": host, "pid": pid, "started_at": now, "seen_at": now}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -13,22 +12,12 @@ from ward_book import a_closed_study, claimed, events
 
 from cds_db import audit
 from cds_db.events import Event
-from cds_db.migrate import upgrade
 from cds_db.models import Job
-from cds_db.session import open_engine, snapshot, transaction
+from cds_db.session import snapshot, transaction
 from cds_db.stages import JobState
 from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
 
 OFTEN = 0.05
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    url = f"sqlite:///{tmp_path / 'cds.db'}"
-    upgrade(url)
-    engine = open_engine(url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
 
-from cds_db.migrate import upgrade
 from cds_db.models import AuditEntry
 from cds_db.processes import alive
 from cds_db.session import open_engine, snapshot
 from cds_plugin.presence import Presence, audited_life
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    url = f"sqlite:///{tmp_path / 'cds.db'}"
-    upgrade(url)
-    engine = open_engine(url)
-    yield engine
-    engine.dispose()
 
 
 def the_living(engine: Engine) -> list[tuple[str, int]]:
