@@ -60,11 +60,12 @@ class UploadBounds:
 
 
 class StopHere(Exception):
-    """The request is answered with this status before its body is read."""
+    """The request is answered with this status before its body is read; `caller` is who asked, if known."""
 
-    def __init__(self, status: HTTPStatus) -> None:
+    def __init__(self, status: HTTPStatus, caller: str = "") -> None:
         super().__init__(MEANING[status])
         self.status = status
+        self.caller = caller
 
 
 class BodyTooLarge(Exception):
@@ -90,7 +91,7 @@ class StoreService:
             caller = self._caller(request)
             boundary = self._checked(request)
         except StopHere as stop:
-            self._note(stop.status, _address(request))
+            self._note(stop, _address(request))
             return refusal(stop.status)
         self.running += 1
         try:
@@ -106,13 +107,14 @@ class StoreService:
         caller = Caller(name, _address(request), tls=certificate)
         entry = admit(self.settings, caller)
         if not entry.accepted:
-            raise StopHere(HTTPStatus.FORBIDDEN)
+            raise StopHere(HTTPStatus.FORBIDDEN, name)
         return caller
 
-    def _note(self, status: HTTPStatus, address: str) -> None:
-        log.info("stow refused", status=int(status), peer=address)
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            self.alarms.note(Event.CALLER_REFUSED, address, MEANING[status], datetime.now(UTC))
+    def _note(self, stop: StopHere, address: str) -> None:
+        log.info("stow refused", status=int(stop.status), peer=address, calling_ae=stop.caller)
+        if stop.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            reason = MEANING[stop.status]
+            self.alarms.note(Event.CALLER_REFUSED, address, reason, datetime.now(UTC), stop.caller)
 
     def _checked(self, request: Request) -> str:
         """Return the boundary of a body that may be read."""

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import result_cases
 from typer.testing import CliRunner
 
 from cds_db.events import Event
@@ -16,6 +17,7 @@ from cds_plugin.config import Limits, Listener, Rule, Settings, Tls, Web
 from cds_plugin.conformance import statuses
 from cds_plugin.conformance.configuration import LOCAL, REMOTE
 from cds_plugin.conformance.markdown import anchor, table
+from cds_plugin.conformance.names import MADE
 from cds_plugin.conformance.statement import statement
 from cds_plugin.deliver.sender import WARNINGS
 from cds_plugin.receive.answers import Status
@@ -60,6 +62,15 @@ def test_every_event_suite_and_setting_is_listed(page: str) -> None:
     network = {"listener", "tls", "limits", "web", "rules", "destinations", "peers"}
     described = {re.sub(r"[][]", "", heading) for heading, _ in (*LOCAL, *REMOTE)} - {"web.callers"}
     assert described == network <= set(Settings.model_fields)
+
+
+def test_the_results_are_what_it_says() -> None:
+    results = result_cases.built().values()
+    made = {
+        str(each.SOPClassUID): str(each.file_meta.TransferSyntaxUID)
+        for each in map(result_cases.reread, results)
+    }
+    assert made == {str(uid): str(syntax) for uid, (syntax, _) in MADE.items()}
 
 
 def test_its_chapters_are_those_of_the_template(page: str) -> None:

@@ -27,13 +27,23 @@ def upgraded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def site(tmp_path: Path, upgraded_database: Path) -> Iterator[Site]:
     """Yield surroundings with an upgraded SQLite database; start the server yourself."""
-    dicom_port, http_port = free_ports(2)
-    url = f"sqlite:///{tmp_path / 'cds.db'}"
     shutil.copy(upgraded_database, tmp_path / "cds.db")
+    yield from _site(f"sqlite:///{tmp_path / 'cds.db'}", tmp_path)
+
+
+@pytest.fixture
+def site_on_postgres(postgres_url: str, tmp_path: Path) -> Iterator[Site]:
+    """Yield surroundings with an upgraded PostgreSQL database."""
+    upgrade(postgres_url)
+    yield from _site(postgres_url, tmp_path)
+
+
+def _site(url: str, folder: Path) -> Iterator[Site]:
+    dicom_port, http_port = free_ports(2)
     settings = Settings(
         listener=Listener(port=dicom_port, quiet_seconds=0.5),
         web=Web(enabled=True, port=http_port),
-        storage=Storage(directory=tmp_path / "var"),
+        storage=Storage(directory=folder / "var"),
         database=Database(url=url),
         destinations=(Destination(name="pacs", ae_title="PACS", host=LOOPBACK, port=dicom_port),),
         rules=(Rule(calling_ae="*", results_to=("pacs",)),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
@@ -21,7 +22,7 @@ from web_site import BOUNDARY, RELATED, Site, a_body, a_part, file_of, reasons, 
 
 from cds_db.models import Association
 from cds_db.session import snapshot
-from cds_plugin.config import Limits, WebCaller
+from cds_plugin.config import Limits, Rule, WebCaller
 from cds_plugin.receive.answers import Status
 from cds_plugin.receive.spool import sha256_of
 from cds_plugin.web.callers import new_token
@@ -268,6 +269,46 @@ def test_only_known_callers_and_strangers_do_not_flood_the_audit(site: Site) -> 
     alarms = guarded.audit("caller-refused")
     assert 1 <= len(alarms) <= 2 and sum(alarm.detail["count"] for alarm in alarms) == 20
     assert token not in str([alarm.detail for alarm in alarms])
+
+
+def test_rules_speak_of_web_callers_as_of_any_other(site: Site) -> None:
+    token, digest = new_token()
+    web = site.settings.web.model_copy(update={"callers": (WebCaller(name="BANNED", token_sha256=digest),)})
+    banned = site.with_settings(
+        web=web, rules=(Rule(calling_ae="BANNED", action="refuse"), *site.settings.rules)
+    )
+    with banned.serving():
+        assert banned.stored(a_photograph(), Authorization=f"Bearer {token}").status_code == 403
+    (alarm,) = banned.audit("caller-refused")
+    assert alarm.detail["calling_ae"] == "BANNED" and not banned.instances()
+    objects = (Rule(sop_class=SEGMENTATION, action="refuse"), *site.settings.rules)
+    picky = site.with_settings(rules=objects)
+    with picky.serving():
+        answer = picky.stored(a_photograph(), a_photograph(sop_class=SEGMENTATION))
+    assert answer.status_code == 202
+    assert reasons(answer, "FailedSOPSequence") == [Status.NOT_AUTHORISED]
+    assert len(picky.instances()) == 1 and not picky.incoming()
+
+
+def test_mutilated_bytes_anywhere_end_in_an_answer_and_leave_nothing(served: Site) -> None:
+    whole = a_body(file_of(a_photograph()), file_of(a_photograph()))
+    chance = random.Random(7)
+    for _ in range(60):
+        body = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            place = chance.randrange(len(body))
+            match chance.randrange(3):
+                case 0:
+                    body[place] = chance.randrange(256)
+                case 1:
+                    del body[place : place + chance.randint(1, 200)]
+                case _:
+                    body[place:place] = chance.randbytes(chance.randint(1, 50))
+        answer = served.post(bytes(body))
+        assert answer.status_code in (200, 202, 400, 409), answer.text
+        assert len(uids(answer, "ReferencedSOPSequence")) <= 2
+        assert not served.incoming()
+    assert served.stored(a_photograph()).status_code == 200
 
 
 def test_eight_senders_at_once(served: Site) -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,25 @@ def test_orthanc_stores_a_study_here(site: Site, orthanc: Orthanc) -> None:
     assert {each.sop_instance_uid for each in instances} == {picture.SOPInstanceUID for picture in pictures}
     assert {each.calling_ae for each in instances} == {"ORTHANC"}
     assert guarded.events().count("instance-duplicate") == 4
+
+
+def test_many_senders_on_postgres(site_on_postgres: Site) -> None:
+    site, study = site_on_postgres, generate_uid()
+    same = a_photograph(study)
+    answers: list[int] = []
+
+    def send() -> None:
+        answers.append(site.stored(same, *[a_photograph(study) for _ in range(4)]).status_code)
+
+    with site.serving():
+        senders = [threading.Thread(target=send) for _ in range(8)]
+        for each in senders:
+            each.start()
+        for each in senders:
+            each.join()
+    assert answers == [200] * 8
+    assert len(site.instances()) == 33 and len(site.revisions()) == 1
+    assert site.events().count("instance-duplicate") == 7
 
 
 @pytest.fixture
