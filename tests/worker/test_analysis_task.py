@@ -12,8 +12,10 @@ from sqlalchemy import update
 from worker_home import Home
 
 from cds_db import jobs
+from cds_db.delivery import delivery_objects
+from cds_db.handling import HIGH, Handling
 from cds_db.jobs import MAX_ATTEMPTS
-from cds_db.models import Job
+from cds_db.models import Delivery, Job
 from cds_db.session import transaction
 from cds_db.stages import JobState
 from cds_plugin.lease import LEASE_SECONDS
@@ -59,6 +61,35 @@ def test_deliveries_are_made_for_the_rule_of_the_sender(
     status = home.status(study)
     assert status.stage == "delivering"
     assert [each.destination for each in status.deliveries] == ["pacs"]
+
+
+def test_results_go_where_the_rule_said_when_the_pictures_came(
+    home: Home, analyst: Analyst, a_study: Studies
+) -> None:
+    study, files = a_study(1)
+    wanted = Handling(5.0, routes={"pacs": ("overlay", "sr"), "ris": ("sr",)})
+    analyst.work(home.close(home.receive(files, handling=wanted)))
+    assert [each.destination for each in home.status(study).deliveries] == ["pacs", "ris"]
+    with transaction(home.engine) as session:
+        kinds = {each.destination: each.kinds for each in session.query(Delivery)}
+        reports = {
+            each.destination: [result.kind for result in delivery_objects(session, each.id)[1]]
+            for each in session.query(Delivery)
+        }
+    assert kinds == {"pacs": "overlay sr", "ris": "sr"}
+    assert (sorted(reports["pacs"]), reports["ris"]) == (["overlay", "sr"], ["sr"])
+
+
+def test_a_message_brings_the_study_whose_turn_it_is(home: Home, analyst: Analyst, a_study: Studies) -> None:
+    routine, first = a_study(1)
+    job = home.close(home.receive(first))
+    urgent, second = a_study(1)
+    other = home.close(home.receive(second, handling=Handling(5.0, HIGH, {})))
+    analyst.work(job)
+    assert (home.status(urgent).stage, home.status(routine).stage) == ("complete", "queued")
+    analyst.work(other)
+    assert home.status(routine).stage == "complete", "the message of one brings the other"
+    analyst.work(job)
 
 
 def test_nobody_else_is_disturbed_while_the_lease_holds(

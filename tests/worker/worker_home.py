@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydicom import dcmread
 from sqlalchemy import Engine
 
 from cds_db import studies
+from cds_db.handling import Handling
 from cds_db.migrate import upgrade
 from cds_db.processes import alive
 from cds_db.session import open_engine, transaction
@@ -115,11 +116,18 @@ class Home:
     def log(self) -> str:
         return "\n".join(path.read_text()[-3000:] for path in sorted(self.folder.glob("*.log")))
 
-    def receive(self, files: list[Path], *, calling_ae: str = "SENDER", patient_id: str | None = None) -> int:
+    def receive(
+        self,
+        files: list[Path],
+        *,
+        calling_ae: str = "SENDER",
+        patient_id: str | None = None,
+        handling: Handling | None = None,
+    ) -> int:
         """Put files into the spool as the listener does; return the revision that they joined."""
         revision = 0
         for file in files:
-            received = self._spool(file, calling_ae, patient_id)
+            received = replace(self._spool(file, calling_ae, patient_id), handling=handling)
             with transaction(self.engine) as session:
                 stored = studies.record_instance(session, received, now=datetime.now(UTC), actor="listener")
             revision = stored.revision_id or revision
