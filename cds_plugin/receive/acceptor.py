@@ -25,6 +25,7 @@ from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.bounds import BACKLOG, Bounds
 from cds_plugin.receive.connections import Connections
 from cds_plugin.receive.lane import StoreLane, put_on_lane
+from cds_plugin.receive.requests import put_in_order
 from cds_plugin.receive.server import BoundedMessages, WakingQueue
 from cds_plugin.receive.upper_layer import OrderlyStateMachine
 from cds_plugin.tls.identity import identity_of
@@ -145,13 +146,15 @@ class ListenerRequestHandler(RequestHandler):
             return False
         self.request = secured
         self._identity = identity_of(secured)
-        log.info("tls", peer=address, version=secured.version(), identity=self._identity)
+        shown = self._identity.fingerprint if self._identity else None
+        log.info("tls handshake done", peer=address, version=secured.version(), certificate=shown)
         return True
 
     def _create_association(self) -> Association:
         association = super()._create_association()
         equipment = self.server.equipment
         quicken(association, equipment.bounds.pdu_seconds)
+        put_in_order(association)
         association.dul.state_machine = OrderlyStateMachine(association.dul)
         association.dimse = BoundedMessages(association, equipment.bounds, equipment.disk_is_full)
         association.dul.to_user_queue = WakingQueue(association.dimse.msg_queue)
