@@ -27,7 +27,7 @@ from cds_plugin.config import Repair
 from cds_plugin.elements import element_value
 from cds_plugin.receive.answers import Quarantined, Status
 from cds_plugin.receive.header import PARSE_ERRORS, is_about_bytes
-from cds_plugin.receive.structure import PIXEL_GROUP, Encoding, encoding_of
+from cds_plugin.receive.structure import DEFERRED_BYTES, HEADER_BYTES, PIXEL_GROUP, Encoding, encoding_of
 from cds_plugin.rules.facts import QUOTE, unquoted
 
 PREAMBLE = b"\0" * 128 + b"DICM"
@@ -46,7 +46,8 @@ def repaired_texts(texts: Sequence[str], repairs: Collection[Repair]) -> tuple[s
 def repaired_copy(path: Path, transfer_syntax_uid: str, repairs: Collection[Repair]) -> Path | None:
     """Return a file beside `path` with the repaired object, or None where there is nothing to repair.
 
-    The file was read before and found whole. Raises Quarantined where it cannot be written anew.
+    The file was read before and found whole. A header that is larger than HEADER_BYTES is not repaired: all
+    of it is held in memory. Raises Quarantined where it cannot be written anew.
     """
     if Repair.QUOTED_VALUES not in repairs or transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         return None
@@ -54,7 +55,7 @@ def repaired_copy(path: Path, transfer_syntax_uid: str, repairs: Collection[Repa
     try:
         with path.open("rb") as source:
             header = _header(source, path, encoding_of(transfer_syntax_uid))
-            if not _unquote(header):
+            if header is None or not _unquote(header):
                 return None
             _write(target, header, source, transfer_syntax_uid)
     except (OSError, *PARSE_ERRORS) as error:
@@ -65,15 +66,23 @@ def repaired_copy(path: Path, transfer_syntax_uid: str, repairs: Collection[Repa
     return target
 
 
-def _header(source: BinaryIO, path: Path, encoding: Encoding) -> Dataset:
-    """Return the data set up to its pixels; `source` then stands at their beginning."""
+def _header(source: BinaryIO, path: Path, encoding: Encoding) -> Dataset | None:
+    """Return the data set up to its pixels, where `source` then stands; None for one that is too large."""
     _, offset = split_dataset(path)
+    _read(source, offset, encoding, DEFERRED_BYTES)
+    if source.tell() - offset > HEADER_BYTES:
+        return None
+    return _read(source, offset, encoding, None)
+
+
+def _read(source: BinaryIO, offset: int, encoding: Encoding, defer_bytes: int | None) -> Dataset:
     source.seek(offset)
     return read_dataset(
         source,
         encoding.implicit,
         encoding.little_endian,
         stop_when=lambda tag, _vr, _length: tag >= PIXEL_GROUP,
+        defer_size=defer_bytes,
     )
 
 

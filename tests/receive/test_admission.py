@@ -56,6 +56,26 @@ def test_captures_only_from_a_named_sender(sop_class: str) -> None:
     assert reason_not_analysed(header, None, known_result=False) is NotAnalysed.SENDER_NOT_NAMED
 
 
+@pytest.mark.parametrize("sop_class", [DERMOSCOPIC, VL_PHOTOGRAPHIC, SECONDARY_CAPTURE])
+def test_a_rule_may_have_it_only_acknowledged(sop_class: str) -> None:
+    rule = Rule(calling_ae="IMPORTER", action="acknowledge")
+    reason = reason_not_analysed(a_header(sop_class), rule, known_result=False)
+    assert reason is NotAnalysed.ONLY_ACKNOWLEDGED
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (Rule(address="10.0.0.0/8"), None),
+        (Rule(calling_ae="*", certificate_name="importer.example"), None),
+        (Rule(address="0.0.0.0/0"), NotAnalysed.SENDER_NOT_NAMED),
+        (Rule(modality="OT"), NotAnalysed.SENDER_NOT_NAMED),
+    ],
+)
+def test_an_address_or_a_certificate_names_a_sender_too(rule: Rule, reason: NotAnalysed | None) -> None:
+    assert reason_not_analysed(a_header(SECONDARY_CAPTURE), rule, known_result=False) is reason
+
+
 def test_captures_with_text_or_derived_never() -> None:
     annotated = replace(a_header(SECONDARY_CAPTURE), burned_in_annotation="YES")
     assert reason_not_analysed(annotated, NAMED, known_result=False) is NotAnalysed.BURNED_IN_ANNOTATION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -43,6 +44,18 @@ def test_an_active_association_holds_it_open() -> None:
 def test_an_idle_association_does_not() -> None:
     assert why_closed(a_revision(100, 90, 60), RULE, NOON) is Closed.QUIET
     assert why_closed(a_revision(100, 90, 60, 1), RULE, NOON) is None, "one of two is active"
+
+
+def test_a_rule_names_another_quiet_time() -> None:
+    """It takes the place of the listener's, longer or shorter; the longest time allowed stays."""
+    patient, hasty = (replace(a_revision(40, 10), quiet_seconds=wanted) for wanted in (30.0, 2.0))
+    assert why_closed(a_revision(40, 10), RULE, NOON) is Closed.QUIET
+    assert why_closed(patient, RULE, NOON) is None
+    assert why_closed(patient, RULE, NOON + timedelta(seconds=20)) is Closed.QUIET
+    assert (
+        why_closed(replace(hasty, last_received_at=NOON), RULE, NOON + timedelta(seconds=2)) is Closed.QUIET
+    )
+    assert why_closed(replace(patient, quiet_seconds=1000.0), RULE, NOON + RULE.force) is Closed.FORCED
 
 
 def test_nothing_holds_it_for_ever() -> None:

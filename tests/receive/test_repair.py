@@ -26,6 +26,7 @@ from cds_db.models import Instance
 from cds_plugin.config import Repair, Rule
 from cds_plugin.photograph import read_header
 from cds_plugin.receive.repair import QUOTABLE_VRS, repaired_copy
+from cds_plugin.receive.structure import HEADER_BYTES
 
 STORED, NOT_AUTHORISED, DOES_NOT_MATCH = 0x0000, 0x0124, 0xA900
 REPAIRING = Rule(name="isic", calling_ae="CAMERA", repairs=("quoted-values",), results_to=("pacs",))
@@ -166,6 +167,13 @@ def test_in_every_encoding_only_the_quotes_go(tmp_path: Path, transfer_syntax: s
     assert changed == {"SOPClassUID", "Modality", "PatientID", "AnatomicRegionSequence"}
     assert body_of(repaired)[-16:] == body_of(sent)[-16:] and now.PixelData == before.PixelData
     assert repaired_copy(repaired, transfer_syntax, QUOTED) is None, "nothing is left to repair"
+
+
+def test_a_huge_header_is_not_held_in_memory(tmp_path: Path) -> None:
+    picture = a_quoted_photograph()
+    picture.RedPaletteColorLookupTableData = b"\0" * (HEADER_BYTES + 2)
+    sent = written(picture, tmp_path / "a.dcm")
+    assert repaired_copy(sent, ExplicitVRLittleEndian, QUOTED) is None
 
 
 def bare(value: object) -> str:
