@@ -51,7 +51,8 @@ def roc_auc(positive: Bools, scores: Floats, among: Bools | None = None) -> Meas
         lower = np.cumsum(below, axis=1) - below / 2
         return divided((above * lower).sum(axis=1), above.sum(axis=1) * below.sum(axis=1))
 
-    return Measure(compute, counted.astype(np.float64))
+    pair = counted & positive, counted & ~positive
+    return Measure(compute, counted.astype(np.float64), share=True, pair=pair)
 
 
 def specificity_at_sensitivity(positive: Bools, scores: Floats, wanted: float) -> Measure:
@@ -68,7 +69,7 @@ def specificity_at_sensitivity(positive: Bools, scores: Floats, wanted: float) -
         value = divided(passed[np.arange(len(weights)), last], below.sum(axis=1))
         return np.where(total > 0, value, np.nan)
 
-    return Measure(compute, np.ones(len(scores)))
+    return Measure(compute, np.ones(len(scores)), share=True, pair=(positive, ~positive))
 
 
 def threshold_reaching(positive: Bools, scores: Floats, wanted: float) -> float:

@@ -35,6 +35,9 @@ class Measure:
     """What n counts."""
     share: bool = False
     """Whether it is a share of yes among yes and no: bounded even where every case was the same."""
+    pair: tuple[Bools, Bools] | None = None
+    """For a share of pairs (an AUC): the rows (N,) of either kind. Lesions of the rarer kind make as many
+    pairs that have nothing in common; these bound it where every pair agreed."""
     centred: bool = False
     """Whether drawing again pushes it up as the sample did (an error that can't be negative), so that the
     interval is mirrored around the value (the basic bootstrap; Davison and Hinkley, 1997, 5.2), which takes
@@ -95,9 +98,10 @@ def lesion_weights(lesion_of: Places, rounds: int = ROUNDS, seed: int = SEED) ->
 
 def _estimate(measure: Measure, draws: Floats, lesion_of: Places, split: str) -> Estimate:
     value = float(measure.compute(np.ones((1, len(lesion_of))))[0])
-    lesions = len(np.unique(lesion_of[measure.amounts > 0]))
+    lesions = _count(lesion_of[measure.amounts > 0])
     known = draws[~np.isnan(draws)]
-    bounds = None if np.isnan(value) or not known.size else _interval(measure, value, known, lesions)
+    trials = lesions if measure.pair is None else min(_count(lesion_of[each]) for each in measure.pair)
+    bounds = None if np.isnan(value) or not known.size else _interval(measure, value, known, trials)
     return Estimate(
         value=None if np.isnan(value) else value,
         interval_95=bounds,
@@ -108,16 +112,21 @@ def _estimate(measure: Measure, draws: Floats, lesion_of: Places, split: str) ->
     )
 
 
-def _interval(measure: Measure, value: float, draws: Floats, lesions: int) -> tuple[float, float] | None:
+def _count(lesion_of: Places) -> int:
+    return len(np.unique(lesion_of))
+
+
+def _interval(measure: Measure, value: float, draws: Floats, trials: int) -> tuple[float, float] | None:
+    """Return the bounds; None where drawing shows no width: that is want of cases, not certainty."""
     low, high = (float(each) for each in np.quantile(draws, (TAIL, 1 - TAIL)))
     if measure.share and value in (0.0, 1.0):
-        return _exact(value, lesions)
-    if lesions < 2:
+        return _exact(value, trials)
+    if trials < 2 or low == high:
         return None
     return (max(0.0, 2 * value - high), max(value, 2 * value - low)) if measure.centred else (low, high)
 
 
-def _exact(value: float, lesions: int) -> tuple[float, float]:
+def _exact(value: float, trials: int) -> tuple[float, float]:
     """Return the bounds of Clopper and Pearson where all or none agree: drawing again shows no width."""
-    bound = TAIL ** (1 / lesions)
+    bound = TAIL ** (1 / trials)
     return (bound, 1.0) if value else (0.0, 1 - bound)

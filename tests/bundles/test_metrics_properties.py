@@ -15,6 +15,8 @@ from cds_bundles.metric_calibration import Confidences
 from cds_bundles.metric_resampling import Measure, estimates, lesion_weights
 
 CLASSES = 3
+BOUND_BY = {"share": 20, "auc": 10, "specificity": 10}
+"""Of 30 lesions, ten of each class: those counted, or those of the rarer kind."""
 SEEDS = st.integers(0, 2**32 - 1)
 Build = Callable[[np.ndarray, np.ndarray, np.ndarray], Measure]
 FIGURES: dict[str, Build] = {
@@ -74,9 +76,10 @@ def test_a_perfect_answer_is_one_whatever_is_drawn(name: str) -> None:
     truth = np.arange(30) % CLASSES
     perfect = figure(FIGURES[name](truth, truth, (truth == 0).astype(float)), [str(i) for i in range(30)])
     assert perfect["value"] == 1.0
-    low, high = perfect["interval_95"]  # type: ignore[misc]
-    assert high == 1.0
-    assert low <= 1.0
+    if name in ("share", "auc", "specificity"):
+        assert perfect["interval_95"] == [pytest.approx(0.025 ** (1 / BOUND_BY[name]), abs=1e-4), 1.0]
+    else:
+        assert perfect["interval_95"] is None, "no width is no certainty"
 
 
 def test_a_constant_answer_is_worth_a_guess() -> None:
@@ -140,6 +143,14 @@ def test_all_right_in_few_lesions_is_no_certainty() -> None:
     assert all_right["interval_95"] == [pytest.approx(0.8806, abs=1e-4), 1.0]
     none_right = figure(metric_shares.share(np.zeros(29, np.bool_)), [str(i) for i in range(29)])
     assert none_right["interval_95"] == [0.0, pytest.approx(0.1194, abs=1e-4)]
+
+
+def test_a_perfect_order_of_few_lesions_is_no_certainty() -> None:
+    positive = np.arange(30) < 3
+    ids = [str(i) for i in range(30)]
+    perfect = figure(metric_ranking.roc_auc(positive, positive.astype(float)), ids)
+    assert perfect["interval_95"] == [pytest.approx(0.025 ** (1 / 3), abs=1e-4), 1.0]
+    assert (perfect["n"], perfect["lesion_ids"]) == (30, 30)
 
 
 def test_one_lesion_with_both_answers_has_no_interval() -> None:

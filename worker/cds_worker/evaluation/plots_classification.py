@@ -99,7 +99,7 @@ def _roc(axes: Axes, document: Document) -> None:
         [figures["malignancy_sensitivity"]["value"]],
         "o",
         color=RED,
-        label=f"malignancy of {document['curves']['operating_point']['threshold']:g} or more",
+        label=f"malignancy of {document['curves']['operating_point']['threshold']:.3g} or more",
     )
     unit_square(axes, "1 - specificity", "sensitivity")
     axes.legend(frameon=False, loc="lower right")
