@@ -32,6 +32,10 @@ PDU_SECONDS = 60.0
 """A PDU that has begun must be complete by then: slower than 17 kbit/s is no PACS."""
 MESSAGE_BYTES = 4 * MEBIBYTE
 """A DIMSE message that is not a C-STORE data set is held in memory."""
+CONTEXTS = 128
+"""Presentation contexts of one association: their numbers are the odd ones of a byte (PS3.8 9.3.2.2)."""
+REQUEST_BYTES = 256 * KIBIBYTE
+"""An A-ASSOCIATE-RQ: 128 contexts with 40 transfer syntaxes each are 150 kB."""
 MESSAGES_WAITING = 64
 """Requests of one association that arrived and are not answered yet; one at a time is what is negotiated."""
 OBJECT_BYTES = GIBIBYTE

@@ -31,6 +31,7 @@ from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.command import P_DATA_TF, StoreRequest, file_head, store_request, store_response
 from cds_plugin.receive.fragments import IS_COMMAND, IS_LAST
+from cds_plugin.receive.upper_layer import OrderlyProvider
 from cds_plugin.wire import PDU_HEAD_BYTES, SILENCE_SECONDS, QuickSocket
 
 log = structlog.get_logger()
@@ -206,7 +207,7 @@ class StoreLane:
             arriving.path.unlink(missing_ok=True)
 
 
-class LaneProvider(DULServiceProvider):
+class LaneProvider(OrderlyProvider):
     """pynetdicom's DUL with a lane for C-STORE; `put_on_lane` makes one of a DUL that has not started."""
 
     lane: StoreLane

@@ -6,19 +6,36 @@ This leans on private parts of pynetdicom 3.0 (its state machine and table); tes
 from __future__ import annotations
 
 import queue
+from typing import Any
 
 import structlog
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import AA_4, TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
 
 from cds_plugin.receive.header import PARSE_ERRORS
+from cds_plugin.receive.negotiation import request_problem
 
 log = structlog.get_logger()
 
+ASSOCIATE_RQ = 0x01
+"""PDU type (PS3.8 section 9.3.2)."""
 PROVIDER = 0x02
 """The source of an A-ABORT that no user asked for (PS3.8 section 9.3.8)."""
 OUR_PRIMITIVES = frozenset({"Evt1", "Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
 """Events of PS3.8 table 9-10 that come from us: such a primitive waits in the provider's queue."""
+
+
+class OrderlyProvider(DULServiceProvider):
+    """The upper layer of one acceptor: a request beyond bounds ends in an A-ABORT before it is decoded."""
+
+    def _decode_pdu(self, bytestream: bytearray) -> Any:
+        """Return the PDU and its event. Raises ValueError, which pynetdicom takes as an invalid PDU."""
+        problem = request_problem(bytes(bytestream)) if bytestream[0] == ASSOCIATE_RQ else None
+        if problem is not None:
+            log.warning("association request given up", problem=problem)
+            raise ValueError(problem)
+        return super()._decode_pdu(bytestream)
 
 
 class OrderlyStateMachine(StateMachine):
