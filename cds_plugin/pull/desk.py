@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db import studies
 from cds_db.session import transaction
+from cds_plugin.caller import Caller
 from cds_plugin.config import PeerEntry, Retrieve, Settings
 from cds_plugin.errors import Unavailable
 from cds_plugin.presence import Presence, this_process
@@ -88,16 +89,9 @@ class Office:
     @contextmanager
     def desk(self) -> Iterator[Desk]:
         """Yield the desk of one study."""
-        now = datetime.now(UTC)
-        sender = OpenAssociation(
-            id=uuid.uuid4().hex,
-            calling_ae=self.entry.ae_title,
-            peer=self.address,
-            opened_at=now,
-            active_at=now,
-            called_ae=self.reception.settings.listener.ae_title,
-        )
-        desk = Desk(self.reception, self.folder, sender, now)
+        ours = self.reception.settings.listener.ae_title
+        sender = OpenAssociation.begun(Caller(self.entry.ae_title, self.address, ours))
+        desk = Desk(self.reception, self.folder, sender, sender.opened_at)
         try:
             yield desk
         finally:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 from weakref import WeakKeyDictionary
 
 from pynetdicom.association import Association
@@ -34,6 +35,20 @@ class OpenAssociation:
     recorded: bool = False
     called_ae: str = ""
     tls: TlsIdentity | None = None
+
+    @classmethod
+    def begun(cls, caller: Caller) -> Self:
+        """Return the association, or what counts as one, that `caller` begins now."""
+        now = datetime.now(UTC)
+        return cls(
+            id=uuid.uuid4().hex,
+            calling_ae=caller.calling_ae,
+            peer=caller.address,
+            opened_at=now,
+            active_at=now,
+            called_ae=caller.called_ae,
+            tls=caller.tls,
+        )
 
     @property
     def caller(self) -> Caller:
@@ -59,7 +74,8 @@ class AssociationLedger:
         """Return what is known of an accepted association."""
         with self._lock:
             if association not in self._open:
-                self._open[association] = _opened(association, self._tls.get(association))
+                caller = _caller(association, self._tls.get(association))
+                self._open[association] = OpenAssociation.begun(caller)
             return self._open[association]
 
     def caller(self, association: Association) -> Caller:
@@ -91,20 +107,6 @@ class AssociationLedger:
         """Drop an association that ended."""
         with self._lock:
             self._open.pop(association, None)
-
-
-def _opened(association: Association, tls: TlsIdentity | None) -> OpenAssociation:
-    now = datetime.now(UTC)
-    caller = _caller(association, tls)
-    return OpenAssociation(
-        id=uuid.uuid4().hex,
-        calling_ae=caller.calling_ae,
-        peer=caller.address,
-        opened_at=now,
-        active_at=now,
-        called_ae=caller.called_ae,
-        tls=tls,
-    )
 
 
 def _caller(association: Association, tls: TlsIdentity | None) -> Caller:

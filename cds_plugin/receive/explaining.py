@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,8 @@ def explain(
     `scratch` is an empty folder for copies; `is_own` says whether a SOP Instance UID stands in our results.
     """
     door = ask_door(settings, caller)
-    offered = offered_from_file(Path(shutil.copyfile(file, scratch / "offered.dcm")), _association(caller))
+    copy = Path(shutil.copyfile(file, scratch / "offered.dcm"))
+    offered = offered_from_file(copy, OpenAssociation.begun(caller))
     inflated_bytes = settings.limits.inflated_bytes
     facts = _facts(offered, inflated_bytes)
     decision = decide(settings, caller, facts) if facts is not None else None
@@ -157,16 +157,3 @@ def _asked(
         speaks = decision is not None and decision.number == number
         asked.append(Asked(label(rule, number) or "", said, all(each.holds for each in said), speaks))
     return tuple(asked)
-
-
-def _association(caller: Caller) -> OpenAssociation:
-    now = datetime.now(UTC)
-    return OpenAssociation(
-        id="",
-        calling_ae=caller.calling_ae,
-        peer=caller.address,
-        opened_at=now,
-        active_at=now,
-        called_ae=caller.called_ae,
-        tls=caller.tls,
-    )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from cds_plugin.caller import Caller
 from cds_plugin.receive.associations import OpenAssociation
@@ -23,16 +21,7 @@ class UploadLedger:
     @contextmanager
     def upload(self, caller: Caller) -> Iterator[OpenAssociation]:
         """Yield the sender of one upload, which is open while the block runs."""
-        now = datetime.now(UTC)
-        entry = OpenAssociation(
-            id=uuid.uuid4().hex,
-            calling_ae=caller.calling_ae,
-            peer=caller.address,
-            opened_at=now,
-            active_at=now,
-            called_ae=caller.called_ae,
-            tls=caller.tls,
-        )
+        entry = OpenAssociation.begun(caller)
         with self._lock:
             self._open[entry.id] = entry
         try:
