@@ -177,15 +177,16 @@ def test_versions_and_suites_are_those_of_the_profile(secure: Ward, certificates
             done = s_client(secure, certificates, "-tls1_3", "-ciphersuites", suite)
             assert done.returncode == 0 and suite in done.stderr, done.stderr
         assert "TLSv1.3" in s_client(secure, certificates).stderr, "preferred"
-        for options in (
-            ("-tls1", "-cipher", "ALL:@SECLEVEL=0"),
-            ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0"),
-            ("-tls1_2", "-cipher", "DHE-RSA-AES256-GCM-SHA384"),
-            ("-tls1_2", "-cipher", "AES256-GCM-SHA384"),
-            ("-tls1_2", "-cipher", "ECDHE-RSA-AES256-SHA384"),
-            ("-tls1_2", "-cipher", "NULL:@SECLEVEL=0"),
-        ):
-            assert s_client(secure, certificates, *options).returncode != 0, options
+        for options, alert in {
+            ("-tls1", "-cipher", "ALL:@SECLEVEL=0"): "protocol version",
+            ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0"): "protocol version",
+            ("-tls1_2", "-cipher", "DHE-RSA-AES256-GCM-SHA384"): "handshake failure",
+            ("-tls1_2", "-cipher", "AES256-GCM-SHA384"): "handshake failure",
+            ("-tls1_2", "-cipher", "ECDHE-RSA-AES256-SHA384"): "handshake failure",
+            ("-tls1_2", "-cipher", "NULL:@SECLEVEL=0"): "handshake failure",
+        }.items():
+            done = s_client(secure, certificates, *options)
+            assert done.returncode != 0 and f"alert {alert}" in done.stderr, (options, done.stderr)
 
 
 @pytest.mark.slow
