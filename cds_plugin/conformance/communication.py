@@ -130,7 +130,11 @@ def _pull() -> str:
 def _web() -> str:
     rows = [
         ("Protocol", f"HTTP/1.1 (uvicorn {version('uvicorn').split('.')[0]}.x), HTTPS where `web.tls`"),
-        ("Connections at once", web_bounds.CONNECTIONS),
+        (
+            "Connections at once",
+            f"{web_bounds.CONNECTIONS}, from one address {web_bounds.CONNECTIONS_PER_ADDRESS}",
+        ),
+        ("TLS handshake", f"{web_bounds.HANDSHAKE_SECONDS:g} s"),
         ("Uploads at once", web_bounds.UPLOADS),
         ("Header fields", f"{web_bounds.HEAD_BYTES >> 10} KiB within {web_bounds.HEAD_SECONDS:g} s"),
         ("One request", f"{web_bounds.REQUEST_BYTES >> 30} GiB, {web_bounds.PARTS:,} instances"),

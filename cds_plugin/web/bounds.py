@@ -6,6 +6,10 @@ from cds_plugin.receive.bounds import GIBIBYTE, KIBIBYTE
 
 CONNECTIONS = 128
 """TCP connections at once; one more is closed at once, so that bare connects do not grow the process."""
+CONNECTIONS_PER_ADDRESS = 96
+"""TCP connections at once from one address: a proxy has room, and no single peer can take every place."""
+HANDSHAKE_SECONDS = 10.0
+"""For a TLS handshake; asyncio's own limit is a minute."""
 BACKLOG = 128
 """Connections that wait in the kernel while the server is busy."""
 UPLOADS = 16

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cds_plugin.caller import TlsIdentity
 from cds_plugin.tls.identity import identity_of
-from cds_plugin.web.bounds import CONNECTIONS, DRAIN_SECONDS, HEAD_SECONDS
+from cds_plugin.web.bounds import CONNECTIONS, CONNECTIONS_PER_ADDRESS, DRAIN_SECONDS, HEAD_SECONDS
 
 CERTIFICATE = "client_certificate"
 """The key of the request's state that holds the caller's TlsIdentity."""
@@ -39,10 +39,19 @@ class BoundedProtocol(H11Protocol):
         encrypted = transport.get_extra_info("ssl_object")
         if encrypted is not None:
             self.app_state = {**self.app_state, CERTIFICATE: identity_of(encrypted)}
-        if len(self.connections) > CONNECTIONS:
+        if len(self.connections) > CONNECTIONS or self._from_here() > CONNECTIONS_PER_ADDRESS:
             transport.abort()
             return
         self._wait(HEAD_SECONDS)
+
+    def _from_here(self) -> int:
+        """Return how many connections there are from this address."""
+        others = (each for each in self.connections if isinstance(each, BoundedProtocol))
+        return sum(each._address == self._address for each in others)
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""

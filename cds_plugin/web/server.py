@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -22,7 +23,13 @@ from cds_plugin.receive.alarms import Alarms
 from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.reception import Reception, turns
 from cds_plugin.receive.spool import Spool
-from cds_plugin.web.bounds import BACKLOG, HEAD_BYTES, KEEP_ALIVE_SECONDS, STOP_GRACE_SECONDS
+from cds_plugin.web.bounds import (
+    BACKLOG,
+    HANDSHAKE_SECONDS,
+    HEAD_BYTES,
+    KEEP_ALIVE_SECONDS,
+    STOP_GRACE_SECONDS,
+)
 from cds_plugin.web.certificates import WebTls
 from cds_plugin.web.health import Health
 from cds_plugin.web.keeper import Keeper
@@ -64,7 +71,8 @@ class WebServer:
             store = StoreService(self.settings, reception, folder, ledger, alarms, self.bounds)
             log.info("web server listening", address=listening.getsockname()[:2], tls=tls is not None)
             application = _application(store, Health(self.engine, spool, limits))
-            asyncio.run(_serve(application, listening, tls, stop))
+            with asyncio.Runner(loop_factory=_Loop) as runner:
+                runner.run(_serve(application, listening, tls, stop))
 
     def _spool(self) -> Spool:
         spool = Spool(self.settings.storage.directory)
@@ -122,6 +130,15 @@ async def _serve(
     ending = asyncio.create_task(_end_when(server, stop))
     await server.serve(sockets=[listening])
     ending.cancel()
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose servers give a TLS handshake less than asyncio's minute."""
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
+        patience = {"ssl_handshake_timeout": HANDSHAKE_SECONDS} if kwargs.get("ssl") else {}
+        create = cast(Callable[..., Awaitable[asyncio.Server]], super().create_server)
+        return await create(*args, **kwargs, **patience)
 
 
 class _Server(uvicorn.Server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 import time
 from pathlib import Path
@@ -16,7 +17,10 @@ from web_site import RELATED, Site, a_body, file_of
 
 from cds_plugin.config import WebCaller
 from cds_plugin.tls.identity import fingerprint
+from cds_plugin.web import server
 from cds_plugin.web.callers import new_token
+from cds_plugin.web.paths import READY_PATH
+from cds_plugin.web.probe import web_answers
 
 TOKEN, DIGEST = new_token()
 RELOAD_SECONDS = 20.0
@@ -67,6 +71,25 @@ def test_a_certificate_or_a_token_names_the_caller(site: Site, shown: Certificat
     assert [each.calling_ae for each in site.instances()] == ["CAMERA", "GATEWAY"]
 
 
+@pytest.mark.slow
+def test_a_handshake_that_never_ends_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, site: Site, shown: Certificates
+) -> None:
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.5)
+    site = secured(site, shown, shown.server)
+    with site.serving():
+        assert web_answers(site.settings.web, READY_PATH)
+        for beginning in (b"", b"\x16\x03\x01\x02\x00"):
+            with socket.create_connection((LOOPBACK, site.settings.web.port), timeout=9) as connection:
+                started = time.monotonic()
+                connection.sendall(beginning)
+                assert not connection.recv(9)
+                assert time.monotonic() - started < 5
+        assert posted(site, shown, token=TOKEN) == 200
+    assert not web_answers(site.settings.web, READY_PATH)
+
+
+@pytest.mark.slow
 def test_a_renewed_certificate_is_taken_into_use(site: Site, shown: Certificates, tmp_path: Path) -> None:
     own = Pair(tmp_path / "own.pem", tmp_path / "own.key")
     shutil.copy(shown.server.certificate, own.certificate)

@@ -96,14 +96,16 @@ def test_an_upload_under_way_is_not_held_to_the_limit_of_headers(hasty: Site) ->
 
 
 def test_what_is_no_http_gets_400(site: Site) -> None:
-    for nonsense in (b"\x16\x03\x01\x00\xee\x01", b"\x01\x00\x00\x00\x00\xcd" * 30, b"GET / HTTP/9\r\n\r\n"):
-        with site.serving(), connected(site) as connection:
-            connection.sendall(nonsense + b"\r\n\r\n")
-            assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+    with site.serving():
+        for nonsense in (b"\x16\x03\x01\x00\xee\x01", b"\x01\x00\x00\x00\x00\xcd" * 30, b"GET / HTTP/9"):
+            with connected(site) as connection:
+                connection.sendall(nonsense + b"\r\n\r\n")
+                assert connection.recv(65536).startswith(b"HTTP/1.1 400")
 
 
-def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
-    monkeypatch.setattr(protocol, "CONNECTIONS", 3)
+@pytest.mark.parametrize("limit", ["CONNECTIONS", "CONNECTIONS_PER_ADDRESS"])
+def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch, site: Site, limit: str) -> None:
+    monkeypatch.setattr(protocol, limit, 3)
     with site.serving():
         time.sleep(0.3)
         held = [connected(site) for _ in range(3)]

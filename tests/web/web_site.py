@@ -14,7 +14,9 @@ import requests
 from pydicom.dataset import Dataset
 from ward import LOOPBACK, Ward
 
-from cds_plugin.config import Settings
+from cds_plugin.config import Settings, Web
+from cds_plugin.web.paths import LIVE_PATH
+from cds_plugin.web.probe import web_answers
 from cds_plugin.web.server import WebServer
 from cds_plugin.web.stow import UploadBounds
 
@@ -51,7 +53,7 @@ class Site(Ward):
         thread = threading.Thread(target=server.run, args=(stop,))
         thread.start()
         try:
-            _wait_until_alive(self.url)
+            _wait_until_alive(self.settings.web)
             yield
         finally:
             stop.set()
@@ -62,23 +64,18 @@ class Site(Ward):
         """POST a body to /studies, or to a study."""
         url = f"{self.url}/studies" + (f"/{study}" if study else "")
         wanted = {"Content-Type": RELATED} | {name.replace("_", "-"): text for name, text in headers.items()}
-        return requests.post(url, data=body, headers=wanted, timeout=ANSWER_SECONDS, verify=False)
+        return requests.post(url, data=body, headers=wanted, timeout=ANSWER_SECONDS)
 
     def stored(self, *pictures: Dataset, study: str = "", **headers: str) -> requests.Response:
         """Store objects with one POST."""
         return self.post(a_body(*map(file_of, pictures)), study, **headers)
 
 
-def _wait_until_alive(url: str) -> None:
+def _wait_until_alive(web: Web) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            requests.get(f"{url}/health/live", timeout=ANSWER_SECONDS, verify=False)
-            return
-        except requests.ConnectionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+    while not web_answers(web, LIVE_PATH):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def file_of(picture: Dataset) -> bytes:
