@@ -22,6 +22,7 @@ from cds_db.migrate import upgrade
 from cds_db.session import open_engine
 from cds_plugin.checks import answers_echo, listener_answers, port_is_open
 from cds_plugin.cli import build
+from cds_plugin.commands.up import _listener_is_up
 from cds_plugin.config import Destination, Settings, Tls, load_settings
 from cds_plugin.deliver.sender import Answer, Peer, peer_of, read_outgoing, send_files
 from cds_plugin.demo.orthanc import Orthanc
@@ -234,9 +235,11 @@ def test_our_own_listener_is_asked_over_tls(
     settings = listening_settings(
         tmp_path, certificates.server.settings(certificates.ca, mode="only", port=free_port)
     )
-    assert not listener_answers(settings)
-    with DicomListener(settings, open_engine(settings.database.url)):
-        assert listener_answers(settings)
+    engine = open_engine(settings.database.url)
+    since = datetime.now(UTC)
+    assert not listener_answers(settings) and not _listener_is_up(settings, engine, since)
+    with DicomListener(settings, engine):
+        assert listener_answers(settings) and _listener_is_up(settings, engine, since)
         posing = certificates.second_server.settings(certificates.ca, mode="only", port=free_port)
         assert not listener_answers(settings.model_copy(update={"tls": posing})), "another certificate"
 

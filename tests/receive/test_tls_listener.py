@@ -19,7 +19,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from ward import AE_TITLE, LOOPBACK, Ward
 
-from cds_plugin.config import ClientCertificate, TlsMode
+from cds_plugin.config import ClientCertificate, Rule, TlsMode
 from cds_plugin.demo.ports import free_ports
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.tls import profile
@@ -156,6 +156,18 @@ def test_the_plain_port_can_be_switched_off(secure: Ward, certificates: Certific
     with secure.listening():
         assert echo(dcmtk, secure, certificates.ca, certificates.client)
         assert socket.socket().connect_ex((LOOPBACK, secure.port)) != 0
+
+
+def test_a_rule_can_ask_for_a_certificate(secure: Ward, certificates: Certificates) -> None:
+    rule = Rule.model_validate({"certificate_name": "camera-1", "results_to": ["pacs"]})
+    secure.settings = secure.settings.model_copy(update={"rules": (rule,)})
+    with secure.listening():
+        for shown in (certificates.client, certificates.second_server):
+            sender = associated(secure, certificates, shown)
+            assert sender.send_c_store(a_photograph()).Status == 0x0000
+            sender.release()
+        assert secure.sent(a_photograph()) == [0x0000]
+    assert [each.reason_not_analysed is None for each in secure.instances()] == [True, False, False]
 
 
 def s_client(ward: Ward, certificates: Certificates, *options: object) -> subprocess.CompletedProcess[str]:
