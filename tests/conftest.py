@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from certificates import Certificates, make_certificates
 
+from cds_db.migrate import upgrade
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import LOOPBACK, free_ports
 
@@ -40,6 +41,14 @@ def free_port() -> int:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Return certificates of two CAs, good and bad."""
     return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def upgraded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an SQLite file of the current schema without any row; copy it."""
+    path = tmp_path_factory.mktemp("upgraded") / "cds.db"
+    upgrade(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from cds_db.migrate import upgrade
 from cds_db.session import open_engine
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+def engine(tmp_path: Path, upgraded_database: Path) -> Iterator[Engine]:
     """Yield an engine on an SQLite file of this test."""
-    url = f"sqlite:///{tmp_path / 'cds.db'}"
-    upgrade(url)
-    opened = open_engine(url)
+    opened = open_engine(f"sqlite:///{shutil.copy(upgraded_database, tmp_path / 'cds.db')}")
     yield opened
     opened.dispose()

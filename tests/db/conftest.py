@@ -15,14 +15,6 @@ from cds_db.models import Base
 from cds_db.session import open_engine
 
 
-@pytest.fixture(scope="session")
-def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an SQLite file that went through the migrations; copy it."""
-    file = tmp_path_factory.mktemp("migrated") / "cds.db"
-    upgrade(f"sqlite:///{file}")
-    return file
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of a database without any table."""
@@ -49,7 +41,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         _empty(url)
         return url
     file = tmp_path / "cds.db"
-    shutil.copy(request.getfixturevalue("migrated_sqlite_file"), file)
+    shutil.copy(request.getfixturevalue("upgraded_database"), file)
     return f"sqlite:///{file}"
 
 

@@ -10,19 +10,10 @@ import pytest
 from clinic import Clinic
 from ward import LOOPBACK, Ward
 
-from cds_db.migrate import upgrade
 from cds_db.session import open_engine
 from cds_plugin.config import Database, Destination, Listener, Rule, Settings, Storage
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import free_ports
-
-
-@pytest.fixture(scope="session")
-def upgraded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an upgraded, empty SQLite database to copy."""
-    path = tmp_path_factory.mktemp("upgraded") / "cds.db"
-    upgrade(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture

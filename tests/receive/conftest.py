@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,19 +15,20 @@ from cds_plugin.config import Database, Destination, Listener, Rule, Settings, S
 
 
 @pytest.fixture
-def ward(tmp_path: Path, free_port: int) -> Iterator[Ward]:
+def ward(tmp_path: Path, upgraded_database: Path, free_port: int) -> Iterator[Ward]:
     """Yield surroundings with an upgraded SQLite database; start its listener yourself."""
+    shutil.copy(upgraded_database, tmp_path / "cds.db")
     yield from _ward(f"sqlite:///{tmp_path / 'cds.db'}", tmp_path, free_port)
 
 
 @pytest.fixture
 def ward_on_postgres(postgres_url: str, tmp_path: Path, free_port: int) -> Iterator[Ward]:
     """Yield surroundings with an upgraded PostgreSQL database."""
+    upgrade(postgres_url)
     yield from _ward(postgres_url, tmp_path, free_port)
 
 
 def _ward(url: str, folder: Path, port: int) -> Iterator[Ward]:
-    upgrade(url)
     settings = Settings(
         listener=Listener(port=port, quiet_seconds=0.5),
         storage=Storage(directory=folder / "var"),

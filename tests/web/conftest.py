@@ -16,14 +16,6 @@ from cds_plugin.config import Database, Destination, Listener, Rule, Settings, S
 from cds_plugin.demo.ports import free_ports
 
 
-@pytest.fixture(scope="session")
-def upgraded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an upgraded, empty SQLite database to copy."""
-    path = tmp_path_factory.mktemp("upgraded") / "cds.db"
-    upgrade(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
 def site(tmp_path: Path, upgraded_database: Path) -> Iterator[Site]:
     """Yield surroundings with an upgraded SQLite database; start the server yourself."""
