@@ -180,7 +180,7 @@ def _stow() -> str:
 
 def _user_agent() -> str:
     lines = (
-        "QIDO-RS: studies by StudyDate and ModalitiesInStudy, instances of a study, with "
+        "QIDO-RS: studies by StudyDate and ModalitiesInStudy, series of a study, instances of a series; "
         f"limit and offset, {pull_bounds.PAGE} matches at a time; application/dicom+json.",
         f"WADO-RS: instances; Accept: {DICOM}; transfer-syntax=*. Nothing is rendered or transcoded.",
         "HTTP and HTTPS; an Authorization header field from a file.",
