@@ -2,13 +2,15 @@
 # make test   everything that must pass
 # make check  format, lint, types, imports, fast tests
 # make setup  .venv with everything
+# make fuzz   strangers' bytes against listener, reception and settings   (CASES=100000 of each, resumes)
 PYTHON ?= python3
 BIN := .venv/bin
 export DERM_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 PACS ?= store
 STUDY ?=
+CASES ?= 100000
 
-.PHONY: setup demo check lint test peers constraints clean
+.PHONY: setup demo check lint test peers constraints fuzz clean
 
 setup: .venv/with-everything
 
@@ -30,6 +32,9 @@ test: setup peers check
 peers:
 	tests/get-peers
 
+fuzz: .venv/with-fuzz
+	nice -n 10 $(BIN)/python tests/fuzz/fuzz.py --cases $(CASES)
+
 constraints: setup
 	$(BIN)/pip freeze --exclude-editable > constraints.txt
 
@@ -43,6 +48,10 @@ constraints: setup
 .venv/with-everything: .venv/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e ".[worker,embedded,train,dev]"
 	touch .venv/with-demo $@
+
+.venv/with-fuzz: .venv/with-everything
+	$(BIN)/pip install -q -c constraints.txt -e ".[fuzz]"
+	touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,86 @@
+"""One run of libFuzzer on one target; started by fuzz.py with libFuzzer's own options.
+
+It speaks to the real listener and reception, with branch coverage counted in our rooms and in pynetdicom,
+pydicom and tomllib.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import atheris
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "receive")]
+COUNTED = [
+    *(
+        "cds_plugin.config",
+        "cds_plugin.elements",
+        "cds_plugin.receive",
+        "cds_plugin.rules",
+        "cds_plugin.wire",
+    ),
+    *("pydicom.charset", "pydicom.dataelem", "pydicom.dataset", "pydicom.filereader", "pydicom.fileutil"),
+    *("pydicom.multival", "pydicom.sequence", "pydicom.valuerep", "pydicom.values"),
+    *("pynetdicom.acse", "pynetdicom.association", "pynetdicom.dimse", "pynetdicom.dimse_messages"),
+    *("pynetdicom.dimse_primitives", "pynetdicom.dsutils", "pynetdicom.dul", "pynetdicom.fsm"),
+    *("pynetdicom.pdu", "pynetdicom.pdu_items", "pynetdicom.pdu_primitives", "pynetdicom.presentation"),
+    *("pynetdicom.service_class", "pynetdicom.transport", "tomllib"),
+]
+"""Code that meets a stranger's bytes; dictionaries and the rest would only slow the start."""
+with atheris.instrument_imports(include=COUNTED):
+    from invariants import Breach
+    from targets import TARGETS
+
+
+def fuzz(name: str, options: list[str]) -> None:
+    """Run until libFuzzer has had its cases or an invariant breaks; does not return."""
+    target = TARGETS[name]
+    with target.opened() as taker:
+
+        def mutator(data: bytes, longest: int, seed: int) -> bytes:
+            return target.mutated(data, longest, seed, atheris.Mutate)
+
+        def one(data: bytes) -> None:
+            try:
+                taker.one(data)
+            except Exception as error:
+                say_finding(error)
+                keep_inputs(error, options)
+                raise
+
+        atheris.Setup([sys.argv[0], f"-max_len={taker.longest}", *options], one, custom_mutator=mutator)
+        atheris.Fuzz()
+    os._exit(0)
+
+
+def say_finding(error: Exception) -> None:
+    """Print what fuzz.py looks for: a breach's own words, or an error and where it was raised."""
+    words = str(error) if isinstance(error, Breach) else f"{type(error).__name__}: {error} in {_place(error)}"
+    print(f"FINDING {words}".replace("\n", " "), file=sys.stderr, flush=True)
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [each for each in frames if "cds_plugin" in each.filename] or frames
+    return f"{Path(ours[-1].filename).name}:{ours[-1].name}"
+
+
+def keep_inputs(error: Exception, options: list[str]) -> None:
+    """Write all the inputs that may have caused a breach: libFuzzer keeps only the last one."""
+    prefix = "-artifact_prefix="
+    folder = next((Path(each.removeprefix(prefix)) for each in options if each.startswith(prefix)), None)
+    inputs = error.inputs if isinstance(error, Breach) else ()
+    if folder is not None and inputs:
+        batch = folder / f"batch-{time.time_ns()}"
+        batch.mkdir(parents=True)
+        for number, data in enumerate(inputs):
+            (batch / f"{number:04}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    fuzz(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,190 @@
+"""`make fuzz`: each target its cases, findings kept, the figures written to docs/fuzzing.md and .json.
+
+What a run learned lies in var/fuzz: the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+DOCUMENT, FIGURES = ROOT / "docs" / "fuzzing.md", ROOT / "docs" / "fuzzing.json"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+NAMES = ("pdus", "datasets", "settings")
+CHUNK = 20_000
+"""Cases of one process: what it leaks, if anything, ends with it, and its corpus is taken in anew."""
+INPUT_SECONDS = 30
+"""An input that takes longer is a finding."""
+RSS_MEBIBYTES = 1024
+"""So is one that makes the process larger: instrumented it starts at some 300."""
+FINDINGS_AT_MOST = 20
+"""A target with so many findings in one run is left alone until somebody has looked."""
+PROGRESS_SECONDS = 10.0
+LINE = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+) corp: (\d+)/\S+.*?rss: (\d+)Mb")
+TOTAL = re.compile(r"stat::number_of_executed_units: (\d+)")
+LIBFUZZER_FINDING = re.compile(r"ERROR: libFuzzer: (.*)")
+
+
+@dataclass
+class Progress:
+    """What is known of one target; `growth` are (cases, branches, features, inputs kept)."""
+
+    cases: int = 0
+    seconds: float = 0.0
+    peak_rss_mib: int = 0
+    growth: list[tuple[int, int, int, int]] = field(default_factory=list)
+    findings: list[dict[str, object]] = field(default_factory=list)
+
+
+@dataclass
+class Chunk:
+    """What one process did."""
+
+    cases: int = 0
+    growth: tuple[int, int, int] = (0, 0, 0)
+    peak_rss_mib: int = 0
+    finding: str | None = None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--cases", type=int, default=100_000, help="cases of each target, earlier runs included"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="stop each target after this long"
+    )
+    parser.add_argument("--folder", type=Path, default=ROOT / "var" / "fuzz")
+    parser.add_argument("--no-report", action="store_true", help="leave docs/fuzzing.* as they are")
+    parser.add_argument("targets", nargs="*", choices=[*NAMES, []], default=NAMES)
+    asked = parser.parse_args()
+    found = 0
+    for name in asked.targets or NAMES:
+        before = len(_progress(asked.folder / name).findings)
+        after = _fuzzed(name, asked.folder / name, asked.cases, asked.seconds)
+        found += len(after.findings) - before
+    if not asked.no_report:
+        write_report({name: _progress(asked.folder / name) for name in NAMES})
+    return 1 if found else 0
+
+
+def _fuzzed(name: str, folder: Path, cases: int, seconds: float) -> Progress:
+    """Run chunks until a target had its cases or its time; the state is written after each."""
+    progress = _progress(folder)
+    began, findings = time.monotonic(), len(progress.findings)
+    while progress.cases < cases and time.monotonic() - began < seconds:
+        started = time.monotonic()
+        chunk = _run(name, folder, min(CHUNK, cases - progress.cases), seconds - (started - began))
+        progress.cases += chunk.cases
+        progress.seconds += time.monotonic() - started
+        progress.peak_rss_mib = max(progress.peak_rss_mib, chunk.peak_rss_mib)
+        if chunk.growth[0]:
+            progress.growth.append((progress.cases, *chunk.growth))
+        if chunk.finding:
+            progress.findings.append({"after_cases": progress.cases, "what": chunk.finding})
+        (folder / "state.json").write_text(json.dumps(asdict(progress), indent=1) + "\n")
+        if len(progress.findings) - findings >= FINDINGS_AT_MOST or not chunk.cases:
+            _say(f"{name}: given up after so many findings; see {folder / 'findings'}")
+            break
+    _say(f"{name}: {progress.cases} cases, {len(progress.findings)} findings in all")
+    return progress
+
+
+def _progress(folder: Path) -> Progress:
+    state = folder / "state.json"
+    return Progress(**json.loads(state.read_text())) if state.exists() else Progress()
+
+
+def _run(name: str, folder: Path, cases: int, seconds: float) -> Chunk:
+    for each in ("corpus", "findings"):
+        (folder / each).mkdir(parents=True, exist_ok=True)
+    options = [
+        f"-runs={cases}",
+        f"-timeout={INPUT_SECONDS}",
+        f"-rss_limit_mb={RSS_MEBIBYTES}",
+        f"-artifact_prefix={folder / 'findings'}/",
+        "-print_final_stats=1",
+        *([f"-max_total_time={max(1, int(seconds))}"] if seconds != float("inf") else []),
+    ]
+    command = [
+        sys.executable,
+        str(HERE / "child.py"),
+        name,
+        *options,
+        str(folder / "corpus"),
+        str(HERE / "corpus" / name),
+    ]
+    with (folder / "last.log").open("w") as log:
+        child = subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
+        chunk = Chunk()
+        for line in _told(child, name, chunk):
+            log.write(line)
+        child.wait()
+    if child.returncode and not chunk.finding:
+        chunk.finding = f"exit code {child.returncode}, see {folder / 'last.log'}"
+    if chunk.finding:
+        _say(f"{name}: {chunk.finding}")
+    return chunk
+
+
+def _told(child: subprocess.Popen[str], name: str, chunk: Chunk) -> Iterator[str]:
+    """Yield the lines of a child and note in `chunk` what they say."""
+    assert child.stderr is not None
+    said = time.monotonic()
+    for line in child.stderr:
+        yield line
+        if line.startswith("FINDING "):
+            chunk.finding = line.removeprefix("FINDING ").strip()[:400]
+        elif (error := LIBFUZZER_FINDING.search(line)) and not chunk.finding:
+            chunk.finding = error[1][:400]
+        elif total := TOTAL.search(line):
+            chunk.cases = max(chunk.cases, int(total[1]))
+        elif found := LINE.search(line):
+            cases, *growth, rss = map(int, found.groups())
+            chunk.cases, chunk.growth = cases, (growth[0], growth[1], growth[2])
+            chunk.peak_rss_mib = max(chunk.peak_rss_mib, rss)
+            if time.monotonic() - said > PROGRESS_SECONDS:
+                said = time.monotonic()
+                _say(f"{name}: {line.strip()}")
+
+
+def write_report(targets: dict[str, Progress]) -> None:
+    """Write the figures as JSON and as a table into the page."""
+    figures = {name: asdict(progress) for name, progress in targets.items()}
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{_table(targets)}\n{END}{after}", encoding="utf-8")
+
+
+def _table(targets: dict[str, Progress]) -> str:
+    rows = [
+        "| target | cases | cases/s | branches reached, first run to last | inputs kept | findings |",
+        "|---|---:|---:|---|---:|---:|",
+    ]
+    for name, each in targets.items():
+        rate = each.cases / each.seconds if each.seconds else 0.0
+        branches = [cov for _, cov, _, _ in each.growth] or [0]
+        kept = each.growth[-1][3] if each.growth else 0
+        growth = f"{branches[0]:,} to {max(branches):,}"
+        rows.append(f"| {name} | {each.cases:,} | {rate:.0f} | {growth} | {kept:,} | {len(each.findings)} |")
+    return "\n".join(rows)
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
