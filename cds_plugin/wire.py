@@ -12,7 +12,9 @@ import errno
 import math
 import select
 import socket
+import ssl
 import time
+from contextlib import suppress
 from typing import Any
 
 from pynetdicom.association import Association
@@ -113,6 +115,11 @@ class QuickSocket(AssociationSocket):
                     raise TimeoutError("a PDU came too slowly")
         return received if filled == nr_bytes else received[:filled]
 
+    def _shutdown_socket(self) -> None:
+        if self.socket is not None:
+            say_goodbye(self.socket)
+        super()._shutdown_socket()
+
     def _take_back(self, target: bytearray) -> int:
         taken = self._returned[: len(target)]
         self._returned = self._returned[len(taken) :]
@@ -131,6 +138,14 @@ def quicken(association: Association, pdu_seconds: float) -> None:
     _acknowledge_at_once(connection)
     if type(wrapper) is AssociationSocket:
         wrapper.__class__ = QuickSocket
+
+
+def say_goodbye(connection: socket.socket) -> None:
+    """Tell a TLS peer that nothing was cut off (close_notify, RFC 8446 section 6.1); wait for no answer."""
+    if isinstance(connection, ssl.SSLSocket):
+        with suppress(OSError, ValueError):
+            connection.settimeout(0)
+            connection.unwrap()
 
 
 def _acknowledge_at_once(connection: socket.socket) -> None:

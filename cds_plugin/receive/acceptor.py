@@ -30,7 +30,7 @@ from cds_plugin.receive.server import BoundedMessages, WakingQueue
 from cds_plugin.receive.upper_layer import OrderlyStateMachine
 from cds_plugin.tls.identity import identity_of
 from cds_plugin.tls.serving import HandshakeFailed, ServerTls, Unspoken
-from cds_plugin.wire import quicken
+from cds_plugin.wire import quicken, say_goodbye
 
 log = structlog.get_logger()
 
@@ -105,6 +105,11 @@ class ListenerServer(ThreadedAssociationServer):
             super().process_request_thread(request, client_address)
         finally:
             self.equipment.connections.arrived(client_address[0])
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        say_goodbye(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log that a connection was given up; socketserver would print a traceback."""

@@ -290,6 +290,15 @@ def test_tls_noise_on_the_plain_port_is_answered_by_its_end(secure: Ward, certif
         assert secure.sent(a_photograph()) == [0x0000]
 
 
+def test_the_end_of_a_connection_is_told_from_a_cut(secure: Ward, certificates: Certificates) -> None:
+    secure.bounds = replace(secure.bounds, acse_seconds=0.3)
+    with secure.listening():
+        context, name = ClientTls(certificates.client.settings(certificates.ca), LOOPBACK).arguments()
+        connection = socket.create_connection((LOOPBACK, secure.settings.tls.port), 10)
+        with context.wrap_socket(connection, server_hostname=name, suppress_ragged_eofs=False) as secured:
+            assert secured.recv(1) == b"", "close_notify; without it this is an error"
+
+
 def test_a_wrong_file_stops_the_start_and_is_named(secure: Ward, tmp_path: Path) -> None:
     changed(secure, authorities=tmp_path / "gone.pem")
     with pytest.raises(Refused, match=r"tls\.authorities"):
