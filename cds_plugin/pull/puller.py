@@ -160,12 +160,12 @@ class Puller:
             return pulls.refused_before(session, pull)
 
     def _note(self, pull: Pull, arrival: Arrival) -> None:
-        self._write(
-            lambda session, now: pulls.note_arrival(
-                session, pull.peer, arrival.sop_instance_uid, arrival.state, arrival.error, now=now
-            )
-        )
+        """Write a failure at once; what came has its row already."""
         self.progress(1, 0)
+        if arrival.state is PulledState.HELD:
+            return
+        uid, state, error = arrival.sop_instance_uid, arrival.state, arrival.error
+        self._write(lambda session, now: pulls.note_failure(session, pull.peer, uid, state, error, now=now))
 
     def _pull_of(self, study: FoundStudy) -> Pull:
         return Pull(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
 from cds_db import audit
@@ -113,10 +113,10 @@ def refused_before(session: Session, pull: Pull) -> dict[str, str]:
     return {uid: error or "refused" for uid, error in session.execute(refused)}
 
 
-def note_arrival(
+def note_failure(
     session: Session, peer: str, sop_instance_uid: str, state: PulledState, error: str, *, now: datetime
 ) -> None:
-    """Note what became of one instance; one that nobody asked for is passed over."""
+    """Note that an instance did not come, and why; one that nobody asked for is passed over."""
     same = (PulledInstance.peer == peer, PulledInstance.sop_instance_uid == sop_instance_uid)
     session.execute(
         update(PulledInstance)
@@ -130,13 +130,7 @@ def finish(session: Session, pull: Pull, end: PullEnd, *, now: datetime) -> None
     same = (PulledStudy.peer == pull.peer, PulledStudy.study_instance_uid == pull.study_instance_uid)
     values = {"state": end.state, "instances": end.instances, "held": end.held, "last_error": end.error}
     session.execute(update(PulledStudy).where(*same).values(**values, updated_at=now))
-    unheard = (
-        PulledInstance.peer == pull.peer,
-        PulledInstance.study_instance_uid == pull.study_instance_uid,
-        PulledInstance.state == PulledState.WANTED,
-    )
-    state = PulledState.FAILED if end.failures else PulledState.HELD
-    session.execute(update(PulledInstance).where(*unheard).values(state=state, updated_at=now))
+    _settle_instances(session, pull, now)
     _audit(
         session,
         Event.PULL_FINISHED,
@@ -153,6 +147,26 @@ def finish(session: Session, pull: Pull, end: PullEnd, *, now: datetime) -> None
             "error": end.error,
         },
     )
+
+
+def _settle_instances(session: Session, pull: Pull, now: datetime) -> None:
+    """Note as held what is held by now, and as failed what nobody told anything of."""
+    of_study = (
+        PulledInstance.peer == pull.peer,
+        PulledInstance.study_instance_uid == pull.study_instance_uid,
+    )
+    stored = select(Instance.sop_instance_uid).where(Instance.in_use)
+    not_yet = PulledInstance.state != PulledState.HELD
+    for condition, state in (
+        (and_(not_yet, PulledInstance.sop_instance_uid.in_(stored)), PulledState.HELD),
+        (PulledInstance.state == PulledState.WANTED, PulledState.FAILED),
+    ):
+        session.execute(
+            update(PulledInstance)
+            .where(*of_study, condition)
+            .values(state=state, updated_at=now)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def note_query(session: Session, peer: str, asked: Mapping[str, Json], *, now: datetime, actor: str) -> None:

@@ -65,8 +65,8 @@ def test_what_is_stored_counts_as_held(engine: Engine) -> None:
 def test_a_pull_is_remembered_until_it_is_complete(engine: Engine) -> None:
     with transaction(engine) as session:
         pulls.begin(session, PULL, ["1.2.3.1", "1.2.3.2"], instances=2, now=NOW)
-        pulls.note_arrival(session, "archive", "1.2.3.1", PulledState.REFUSED, "0xA900", now=NOW)
-        pulls.note_arrival(session, "archive", "9.9.9", PulledState.HELD, "", now=NOW)
+        pulls.note_failure(session, "archive", "1.2.3.1", PulledState.REFUSED, "0xA900", now=NOW)
+        pulls.note_failure(session, "archive", "9.9.9", PulledState.FAILED, "", now=NOW)
         end = PullEnd(2, 0, 0, {"1.2.3.1": "0xA900", "1.2.3.2": "did not come"})
         pulls.finish(session, PULL, end, now=NOW)
         assert not pulls.is_done(session, PULL)
@@ -77,9 +77,12 @@ def test_a_pull_is_remembered_until_it_is_complete(engine: Engine) -> None:
             "1.2.3.1": PulledState.REFUSED,
             "1.2.3.2": PulledState.FAILED,
         }
+    receive(engine, picture(2, study="1.2.3"))
+    with transaction(engine) as session:
         pulls.begin(session, PULL, ["1.2.3.2"], instances=2, now=NOW)
         assert session.get_one(PulledStudy, ("archive", "1.2.3")).state is PullState.RUNNING
         pulls.finish(session, PULL, PullEnd(2, 2, 1, {}), now=NOW)
+        assert session.get_one(PulledInstance, ("archive", "1.2.3.2")).state is PulledState.HELD
         assert pulls.is_done(session, PULL)
         assert not pulls.is_done(session, Pull("archive", "1.2.3", "DMS", 3, "pull"))
         assert not pulls.is_done(session, Pull("archive", "1.2.3", "", 2, "pull"))
