@@ -10,6 +10,7 @@ import struct
 import tempfile
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,7 @@ from pynetdicom.dsutils import split_dataset
 
 from cds_plugin.elements import element_value
 from cds_plugin.receive.bounds import INFLATED_BYTES, MEBIBYTE
+from cds_plugin.receive.plain import plain_texts
 from cds_plugin.receive.structure import (
     DEFERRED_BYTES,
     PIXEL_GROUP,
@@ -111,13 +113,16 @@ def uid_problem(uid: str) -> str | None:
     return None
 
 
-def read_received(path: Path, transfer_syntax_uid: str, inflated_bytes: int = INFLATED_BYTES) -> Header:
+def read_received(
+    path: Path, transfer_syntax_uid: str, inflated_bytes: int = INFLATED_BYTES, head_bytes: int = 0
+) -> Header:
     """Return the header of a file that the listener wrote.
 
+    `head_bytes` is where its data set begins, if that is known.
     Raises Unparsable where the bytes are no complete data set of that transfer syntax.
     """
     try:
-        _, offset = split_dataset(path)
+        offset = head_bytes or split_dataset(path)[1]
         if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
             with tempfile.TemporaryFile(dir=path.parent) as inflated:
                 _inflate(path, offset, inflated, inflated_bytes)
@@ -138,7 +143,9 @@ def is_about_bytes(error: Exception) -> bool:
 def _read(file: BinaryIO, offset: int, encoding: Encoding) -> Header:
     end = file.seek(0, os.SEEK_END)
     file.seek(offset)
-    check_structure(file, end, encoding)
+    texts = plain_texts(check_structure(file, end, encoding), encoding.implicit)
+    if texts is not None:
+        return _header(lambda keyword: texts.get(keyword, ""), made_here=False)
     file.seek(offset)
     header = read_dataset(
         file,
@@ -171,19 +178,23 @@ def _facts(header: Dataset) -> Header:
         if keyword_for_tag(element.tag) in IDENTIFYING:
             raise Unparsable("an identifying value is too long")
         del header[element.tag]
+    return _header(lambda keyword: _text(header, keyword), made_here=is_own_object(header))
+
+
+def _header(text: Callable[[str], str], *, made_here: bool) -> Header:
     return Header(
-        sop_class_uid=_text(header, "SOPClassUID"),
-        sop_instance_uid=_text(header, "SOPInstanceUID"),
-        study_instance_uid=_text(header, "StudyInstanceUID"),
-        series_instance_uid=_text(header, "SeriesInstanceUID"),
-        patient_id=_bounded(_text(header, "PatientID")),
-        issuer_of_patient_id=_bounded(_text(header, "IssuerOfPatientID")),
-        image_type=tuple(_text(header, "ImageType").upper().split("\\")),
-        burned_in_annotation=_text(header, "BurnedInAnnotation").upper(),
-        made_here=is_own_object(header),
-        modality=_text(header, "Modality"),
-        study_description=_text(header, "StudyDescription")[:DESCRIPTION_CHARACTERS],
-        series_description=_text(header, "SeriesDescription")[:DESCRIPTION_CHARACTERS],
+        sop_class_uid=text("SOPClassUID"),
+        sop_instance_uid=text("SOPInstanceUID"),
+        study_instance_uid=text("StudyInstanceUID"),
+        series_instance_uid=text("SeriesInstanceUID"),
+        patient_id=_bounded(text("PatientID")),
+        issuer_of_patient_id=_bounded(text("IssuerOfPatientID")),
+        image_type=tuple(text("ImageType").upper().split("\\")),
+        burned_in_annotation=text("BurnedInAnnotation").upper(),
+        made_here=made_here,
+        modality=text("Modality"),
+        study_description=text("StudyDescription")[:DESCRIPTION_CHARACTERS],
+        series_description=text("SeriesDescription")[:DESCRIPTION_CHARACTERS],
     )
 
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from cds_plugin.receive.bounds import MEBIBYTE
+from cds_plugin.receive.plain import LONGEST_BYTES, NOTED, Noted
 
 ELEMENTS = 200_000
 """Elements of one data set, those in sequences of undefined length included."""
@@ -69,6 +70,7 @@ class _Walk:
         self._elements = 0
         self._header_bytes = 0
         self._in_header = True
+        self.noted: list[Noted] = []
 
     def data_set(self, encoding: Encoding, depth: int, closed_by: int | None) -> None:
         """Pass the elements up to `closed_by`, or up to the end of the file where that is None."""
@@ -78,6 +80,8 @@ class _Walk:
             if element.tag == closed_by:
                 return
             self._check_tag(element, depth)
+            if depth == 0 and element.tag in NOTED:
+                self._note(element)
             self._value(element, encoding, depth)
         if closed_by is not None:
             raise Unparsable("the file ends inside a sequence")
@@ -95,7 +99,7 @@ class _Walk:
 
     def _parse(self, head: bytes, encoding: Encoding) -> _Element:
         order = "<" if encoding.little_endian else ">"
-        group, number = struct.unpack(order + "HH", head[:4])
+        group, number = struct.unpack_from(order + "HH", head)
         tag = group << 16 | number
         vr = head[4:6]
         if encoding.implicit or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
@@ -113,6 +117,12 @@ class _Walk:
             raise Unparsable(f"an element of group {group:04x} stands in the data set")
         if depth == 0 and element.tag >= PIXEL_GROUP:
             self._in_header = False
+
+    def _note(self, element: _Element) -> None:
+        position = self._file.tell()
+        value = self._file.read(min(element.length, LONGEST_BYTES + 1))
+        self._file.seek(position)
+        self.noted.append(Noted(element.tag, element.vr, value))
 
     def _value(self, element: _Element, encoding: Encoding, depth: int) -> None:
         if element.length != UNDEFINED:
@@ -144,8 +154,13 @@ class _Walk:
         self._file.seek(position)
 
 
-def check_structure(file: BinaryIO, end: int, encoding: Encoding) -> None:
-    """Raise Unparsable unless whole elements fill `file` from its position up to `end` bytes."""
+def check_structure(file: BinaryIO, end: int, encoding: Encoding) -> list[Noted]:
+    """Return the elements that decide (`plain.NOTED`) of a data set from the position up to `end` bytes.
+
+    Raises Unparsable unless whole elements fill the file.
+    """
     if file.tell() >= end:
         raise Unparsable("the data set is empty")
-    _Walk(file, end).data_set(encoding, depth=0, closed_by=None)
+    walk = _Walk(file, end)
+    walk.data_set(encoding, depth=0, closed_by=None)
+    return walk.noted
