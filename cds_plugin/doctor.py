@@ -20,8 +20,9 @@ from cds_db.migrate import is_current
 from cds_db.session import open_engine
 from cds_plugin.broker import broker_url
 from cds_plugin.checks import answers_echo, broker_answers, listener_answers
-from cds_plugin.config import EMBEDDED_BROKER, Destination, Settings, Tls, Web
-from cds_plugin.errors import Refused
+from cds_plugin.config import EMBEDDED_BROKER, Destination, PeerEntry, Retrieve, Settings, Tls, Web
+from cds_plugin.errors import CdsError, Refused
+from cds_plugin.pull.web import opened_web
 from cds_plugin.rules import warnings
 from cds_plugin.tls.files import server_context
 from cds_plugin.tls.outgoing import client_tls
@@ -62,7 +63,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if settings.web.enabled:
         yield _web(settings.web)
     for destination in settings.destinations:
-        yield _peer(settings, destination)
+        yield _peer(settings, destination, "destination")
+    for peer in settings.peers:
+        is_web = peer.retrieve is Retrieve.WADO_RS
+        yield _web_peer(settings, peer) if is_web else _peer(settings, peer, "peer")
 
 
 def _database(settings: Settings) -> Finding:
@@ -175,8 +179,18 @@ def _web(web: Web) -> Finding:
     return Finding("web", ready, detail, "" if ready else "Start it with: cds-plugin up")
 
 
-def _peer(settings: Settings, peer: Destination) -> Finding:
-    check, where = f"destination {peer.name}", f"{peer.ae_title}@{peer.host}:{peer.port}"
+def _web_peer(settings: Settings, peer: PeerEntry) -> Finding:
+    check = f"peer {peer.name}"
+    try:
+        with opened_web(settings, peer) as web:
+            web.json("studies", {"limit": 1})
+    except CdsError as error:
+        return Finding(check, False, error.message, error.action)
+    return Finding(check, True, f"{peer.web_url}: answers")
+
+
+def _peer(settings: Settings, peer: Destination, kind: str) -> Finding:
+    check, where = f"{kind} {peer.name}", f"{peer.ae_title}@{peer.host}:{peer.port}"
     tls = client_tls(settings.tls, peer)
     try:
         answers = answers_echo(peer.host, peer.port, peer.ae_title, tls=tls)

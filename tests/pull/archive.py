@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
+from pynetdicom.sop_class import Verification
 from ward import LOOPBACK
 
 from cds_plugin.pull.finding import STUDY_ROOT_FIND
@@ -53,6 +54,7 @@ class Archive:
     def listening(self, port: int) -> Iterator[None]:
         """Answer on a port of loopback."""
         entity = AE("ARCHIVE")
+        entity.add_supported_context(Verification)
         entity.add_supported_context(STUDY_ROOT_FIND)
         entity.add_supported_context(STUDY_ROOT_GET)
         entity.add_supported_context(DERMOSCOPIC, AllTransferSyntaxes, scu_role=True, scp_role=True)
@@ -145,7 +147,7 @@ class WebArchive:
     def _page(self, found: list[dict[str, Any]], query: str) -> bytes:
         words = parse_qs(query)
         if self.knows_paging:
-            start = int(words["offset"][0])
+            start = int(words.get("offset", ["0"])[0])
             found = found[start : start + int(words["limit"][0])]
         return json.dumps(found).encode()
 
