@@ -27,7 +27,7 @@ from cds_plugin.config import Destination, Settings, Tls, load_settings
 from cds_plugin.deliver.sender import Answer, Peer, peer_of, read_outgoing, send_files
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import LOOPBACK, free_ports
-from cds_plugin.doctor import _certificate
+from cds_plugin.doctor import _certificate, _peer
 from cds_plugin.errors import Unavailable
 from cds_plugin.receive.listener import DicomListener
 from cds_plugin.tls.outgoing import ClientTls
@@ -212,6 +212,22 @@ def test_doctor_tells_of_the_certificate(certificates: Certificates, tmp_path: P
     tls.key.chmod(0o600)
     gone = tls.model_copy(update={"authorities": tmp_path / "gone.pem"})
     assert "tls.authorities" in _certificate(gone, now).detail
+
+
+def test_doctor_asks_a_destination_over_tls(
+    tmp_path: Path, free_port: int, certificates: Certificates
+) -> None:
+    there = Destination(name="pacs", ae_title="DCMTK", host=LOOPBACK, port=free_port, tls=True)
+    settings = listening_settings(tmp_path, certificates.server.settings(certificates.ca), there)
+    with a_storescp(tmp_path / "in", free_port, certificates.second_server, certificates.ca):
+        assert _peer(settings, there, "destination").ok
+        elsewhere = _peer(
+            settings, there.model_copy(update={"tls_server_name": "other.example"}), "destination"
+        )
+        assert not elsewhere.ok and elsewhere.action
+        broken = settings.tls.model_copy(update={"authorities": tmp_path / "gone.pem"})
+        finding = _peer(settings.model_copy(update={"tls": broken}), there, "destination")
+    assert not finding.ok and "tls.authorities" in finding.detail
 
 
 def listening_settings(folder: Path, tls: Tls, *destinations: Destination) -> Settings:
