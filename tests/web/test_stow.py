@@ -163,12 +163,12 @@ def test_what_came_whole_before_the_cut_is_stored_and_said(served: Site) -> None
 
 
 def test_an_aborted_upload_leaves_nothing_of_its_half_object(served: Site) -> None:
-    picture = a_photograph(side=200)
+    picture, half = a_photograph(side=200), a_part(file_of(a_photograph(side=400)))[:400_000]
     with socket.create_connection((LOOPBACK, served.settings.web.port)) as connection:
         head = (
             f"POST /studies HTTP/1.1\r\nHost: x\r\nContent-Type: {RELATED}\r\nContent-Length: 9999999\r\n\r\n"
         )
-        connection.sendall(head.encode() + a_part(file_of(picture)) + a_part(PICTURE)[:700])
+        connection.sendall(head.encode() + a_part(file_of(picture)) + half)
         until(lambda: served.instances() and served.incoming())
         assert open_uploads(served) == 1, "it holds its study open"
     until(lambda: not served.incoming())
