@@ -24,7 +24,7 @@ from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.connections import Connections
 from cds_plugin.receive.lane import StoreLane
-from cds_plugin.tls.serving import Reload, ServerTls
+from cds_plugin.tls.serving import ServerTls
 from cds_plugin.tls.trail import note_reload
 
 log = structlog.get_logger()
@@ -89,9 +89,8 @@ class Gate:
 
     def tick(self) -> None:
         """Take changed certificates into use, and write what strangers were refused."""
-        reload = self._tls.reload_if_changed() if self._tls else None
-        if reload is not None:
-            self._tell(reload)
+        if self._tls is not None:
+            self._watch(self._tls)
         self._write(self.alarms.due(datetime.now(UTC)))
 
     def tell_the_rest(self) -> None:
@@ -132,11 +131,15 @@ class Gate:
             ) from error
         return cast(ListenerServer, server)
 
-    def _tell(self, reload: Reload) -> None:
+    def _watch(self, tls: ServerTls) -> None:
+        reload = tls.reload_if_changed()
+        if reload is None:
+            return
         try:
             with self._turn, transaction(self._engine) as session:
                 note_reload(session, reload, ACTOR)
         except SQLAlchemyError as error:
+            tls.put_back(reload)
             log.error("database is away", problem=type(error).__name__)
 
     def _write(self, due: Sequence[Alarm]) -> None:

@@ -49,7 +49,7 @@ def load_trusted(context: ssl.SSLContext, tls: Tls) -> None:
         _check_readable(name, file)
         try:
             context.load_verify_locations(cafile=file)
-        except ssl.SSLError as error:
+        except OSError as error:
             raise _wrong(
                 name, file, f"holds no certificate or revocation list in PEM ({_reason(error)})"
             ) from error
@@ -98,7 +98,10 @@ def _wrong(name: str, file: Path, problem: str) -> Refused:
     return Refused("tls_files", f"tls.{name}: {file}: {problem}", ACTION)
 
 
-def _reason(error: ssl.SSLError) -> str:
+def _reason(error: OSError) -> str:
+    """Return why a file could not be loaded; it may also have gone since it was looked at."""
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or "cannot be read"
     return (error.reason or "not PEM").replace("_", " ").lower()
 
 

@@ -39,6 +39,7 @@ class ServerTls:
         self._tls = tls
         self._lock = threading.Lock()
         self._used = self._seen = signature(tls)
+        self._untold: Reload | None = None
         self._context = server_context(tls)
 
     @property
@@ -54,15 +55,24 @@ class ServerTls:
         key can be replaced one after the other. Associations go on with what they began with.
         """
         with self._lock:
-            before, self._seen = self._seen, signature(self._tls)
-            if self._seen == self._used or self._seen != before:
-                return None
-            self._used = self._seen
-            try:
-                self._context = server_context(self._tls)
-            except Refused as refusal:
-                return Reload(refusal.message)
-            return Reload(None)
+            untold, self._untold = self._untold, None
+            return self._reload() or untold
+
+    def put_back(self, reload: Reload) -> None:
+        """Have `reload_if_changed` return this again, because it could not be told."""
+        with self._lock:
+            self._untold = reload
+
+    def _reload(self) -> Reload | None:
+        before, self._seen = self._seen, signature(self._tls)
+        if self._seen == self._used or self._seen != before:
+            return None
+        self._used = self._seen
+        try:
+            self._context = server_context(self._tls)
+        except Refused as refusal:
+            return Reload(refusal.message)
+        return Reload(None)
 
     def accept(self, connection: socket.socket, seconds: float) -> ssl.SSLSocket:
         """Return the TLS connection over an accepted one, handshake done within `seconds`.

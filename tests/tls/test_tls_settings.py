@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from certificates import Certificates
+from certificates import Certificates, Pair
 from cryptography.hazmat.primitives import serialization
 
 from cds_plugin.config import ClientCertificate, Limits, Tls, TlsMode, load_settings
@@ -14,6 +14,7 @@ from cds_plugin.errors import Refused
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.tls import profile
 from cds_plugin.tls.files import server_context
+from cds_plugin.tls.serving import Reload, ServerTls
 from cds_plugin.wire import PDU_BYTES_ACCEPTED
 
 FILES = 'certificate = "a.pem"\nkey = "a.key"\nauthorities = "ca.pem"\n'
@@ -124,3 +125,32 @@ def _encrypted(certificates: Certificates, folder: Path) -> Path:
         )
     )
     return file
+
+
+def test_a_change_is_taken_once_it_settled_and_told_until_it_was_heard(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    mine = Pair(tmp_path / "cert.pem", tmp_path / "key.pem")
+
+    def install(pair: Pair) -> None:
+        mine.certificate.write_bytes(pair.certificate.read_bytes())
+        mine.key.write_bytes(pair.key.read_bytes())
+
+    install(certificates.server)
+    serving = ServerTls(mine.settings(certificates.ca))
+    assert serving.reload_if_changed() is None
+    install(certificates.second_server)
+    assert serving.reload_if_changed() is None, "it may not be whole yet"
+    reload = serving.reload_if_changed()
+    assert reload == Reload(None)
+    assert serving.reload_if_changed() is None
+    serving.put_back(reload)
+    assert serving.reload_if_changed() == reload
+    mine.key.unlink()
+    serving.reload_if_changed()
+    refused = serving.reload_if_changed()
+    assert refused and refused.problem and "tls.key" in refused.problem
+    assert serving.reload_if_changed() is None, "told once"
+    install(certificates.server)
+    serving.reload_if_changed()
+    assert serving.reload_if_changed() == Reload(None)
