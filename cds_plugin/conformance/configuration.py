@@ -33,6 +33,8 @@ REMOTE: tuple[tuple[str, type[Table]], ...] = (
     ("[[peers]]", PeerEntry),
     ("[[web.callers]]", WebCaller),
 )
+LARGEST_PORT = 65_535
+"""Larger numbers are bytes, and easier to read in groups, as TOML allows them."""
 HEAD = ("parameter", "default value", "meaning")
 
 
@@ -42,8 +44,8 @@ def sections() -> Iterator[Section]:
         "6",
         "Configuration",
         (
-            f"One TOML file, `{DEFAULT_FILE}`; every key can be overridden by an environment variable "
-            "`CDS_<TABLE>__<KEY>`. Every parameter is set by the administrator (USER) and read at start. "
+            f"One TOML file, `{DEFAULT_FILE}`; every key of a `[table]` can be overridden by an environment "
+            "variable `CDS_<TABLE>__<KEY>`. Every parameter is set by the administrator (USER) and read at start. "
             "AE titles and addresses are mapped in these tables only; there is no LDAP.",
         ),
     )
@@ -71,6 +73,6 @@ def _default(field: FieldInfo) -> str:
         return str(value).lower()
     if value is None or value == "" or value == ():
         return "none"
-    if isinstance(value, int) and value >= 10_000:
-        return f"{value:,}"
+    if isinstance(value, int) and value > LARGEST_PORT:
+        return f"{value:_}"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
