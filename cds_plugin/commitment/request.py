@@ -8,6 +8,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cds_db.commitment import Reference
 from cds_plugin.elements import element_value
@@ -15,12 +16,17 @@ from cds_plugin.receive.header import uid_problem
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 """Storage Commitment Push Model SOP Class."""
+PUSH_MODEL_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+"""Not deflated: pynetdicom would inflate a request in memory, and four megabytes can become four thousand."""
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 """Storage Commitment Push Model SOP Instance."""
 REQUEST_STORAGE_COMMITMENT = 1
 """Action Type ID (PS3.4 table J.3-1)."""
 REFERENCES_PER_REQUEST = 32_768
 """More never fit into the 4 MiB that a message may have: an item is up to 118 bytes long."""
+
+ITEM_HEADS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+"""The tag of an item in little and in big endian (PS3.5 section 7.5)."""
 
 
 class ActionStatus(IntEnum):
@@ -49,6 +55,12 @@ def check_action(instance_uid: str, action_type: int) -> None:
         raise ActionRefused(ActionStatus.NO_SUCH_INSTANCE, "not the well-known instance")
     if action_type != REQUEST_STORAGE_COMMITMENT:
         raise ActionRefused(ActionStatus.NO_SUCH_ACTION, "action type is not 1")
+
+
+def check_size(encoded: bytes) -> None:
+    """Raise ActionRefused where action information is too much to be parsed: items cost a kilobyte each."""
+    if max(encoded.count(head) for head in ITEM_HEADS) > REFERENCES_PER_REQUEST:
+        raise ActionRefused(ActionStatus.RESOURCE_LIMITATION, "too many references")
 
 
 def asked_for(information: Dataset) -> tuple[str, tuple[Reference, ...]]:

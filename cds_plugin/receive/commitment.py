@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from io import BytesIO
 from typing import Any, cast
 
 import structlog
@@ -22,13 +23,20 @@ from cds_db.commitment import CommitmentRequest, TooManyPending
 from cds_db.session import transaction
 from cds_plugin.commitment.report import EventType, report_over, wants_it_here
 from cds_plugin.commitment.reporter import Reporter, known_address
-from cds_plugin.commitment.request import ActionRefused, ActionStatus, asked_for, check_action
+from cds_plugin.commitment.request import (
+    ActionRefused,
+    ActionStatus,
+    asked_for,
+    check_action,
+    check_size,
+)
 from cds_plugin.config import Settings
 from cds_plugin.errors import Unavailable
 from cds_plugin.lease import owner_name, take
 from cds_plugin.receive.answers import ERROR_COMMENT_CHARACTERS
 from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.header import PARSE_ERRORS
+from cds_plugin.receive.structure import Unparsable, check_structure, encoding_of
 
 log = structlog.get_logger()
 
@@ -80,9 +88,12 @@ class CommitmentHandler:
     def _request(self, event: Event, calling_ae: str, peer: str) -> CommitmentRequest:
         asked = cast(N_ACTION, event.request)
         check_action(str(asked.RequestedSOPInstanceUID or ""), int(asked.ActionTypeID or 0))
+        encoded = asked.ActionInformation.getvalue() if asked.ActionInformation else b""
+        check_size(encoded)
         try:
+            check_structure(BytesIO(encoded), len(encoded), encoding_of(event.context.transfer_syntax))
             information = event.action_information
-        except (OSError, *PARSE_ERRORS) as error:
+        except (OSError, Unparsable, *PARSE_ERRORS) as error:
             raise ActionRefused(ActionStatus.INVALID_ARGUMENT, "action information cannot be read") from error
         return CommitmentRequest(calling_ae, peer, *asked_for(information))
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db import studies
 from cds_db.session import transaction
-from cds_plugin.commitment.request import PUSH_MODEL
+from cds_plugin.commitment.request import PUSH_MODEL, PUSH_MODEL_SYNTAXES
 from cds_plugin.config import Settings
 from cds_plugin.presence import Presence, this_process
 from cds_plugin.receive.acceptor import ListenerEntity
@@ -171,7 +171,7 @@ def listener_entity(settings: Settings, bounds: Bounds) -> ListenerEntity:
     """Return the application entity that a listener runs: contexts, limits and times, without handlers."""
     entity = ListenerEntity(ae_title=settings.listener.ae_title)
     entity.add_supported_context(Verification)
-    entity.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=False)
+    entity.add_supported_context(PUSH_MODEL, PUSH_MODEL_SYNTAXES, scu_role=True, scp_role=False)
     entity.require_called_aet = False  # rules may name more AE titles than one: the doorkeeper asks
     entity.maximum_associations = bounds.associations
     entity.maximum_pdu_size = bounds.pdu_bytes

@@ -19,6 +19,7 @@ from pdus import (
     IMPLICIT_LITTLE,
     JPEG_BASELINE,
     explicit_element,
+    implicit,
     photograph,
 )
 from pydicom.filewriter import write_file_meta_info
@@ -171,14 +172,6 @@ def _meta(syntax: bytes):  # type: ignore[no-untyped-def]
 def deflated(body: bytes) -> bytes:
     press = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     return press.compress(body) + press.flush()
-
-
-def implicit(explicit_values: dict[int, bytes]) -> bytes:
-    """Return elements in implicit VR little endian."""
-    return b"".join(
-        struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
-        for tag, value in sorted(explicit_values.items())
-    )
 
 
 def seeds() -> Iterator[bytes]:

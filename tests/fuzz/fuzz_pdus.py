@@ -35,6 +35,7 @@ from pdus import (
     abort,
     associate_rq,
     command_set,
+    commit,
     context,
     echo,
     echo_command,
@@ -44,6 +45,7 @@ from pdus import (
     pdv,
     pdvs_of,
     photograph,
+    references,
     release,
     split,
     store,
@@ -131,6 +133,8 @@ def seeds() -> Iterator[bytes]:
     image = photograph(b"1.2.3.4")
     hello, bye = b"\0" + associate_rq(), release()
     yield hello + echo() + bye
+    yield hello + commit(13, references(b"1.2.3.4\0", b"1.2.3.5\0")) + bye
+    yield hello + commit(13, references()) + commit(13, references(b"1"), message=2) + echo() + bye
     yield hello + store(3, b"1.2.3.4", image) + bye
     yield hello + store(3, b"1.2.3.5", image, fragment=40) + abort()
     yield hello + store(5, b"1.2.3.4", image) + echo(message=2) + bye

@@ -15,12 +15,13 @@ from types import TracebackType
 from pdus import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA_TF, RELEASE_RP, Answers
 from ward import Ward
 
+from cds_plugin.commitment.request import ActionStatus
 from cds_plugin.receive.answers import Status
 
 SETTLE_SECONDS = 5.0
 """An association whose peer is gone has ended by then, and its half objects are removed."""
-MESSAGE_STATUSES = frozenset({0x0110, 0x0112, 0x0117, 0x0118, 0x0119, 0x0122, 0x0123, 0x0124, 0x0211})
-"""General failures of PS3.7 annex C that an SCP gives for what it does not offer."""
+MESSAGE_STATUSES = frozenset(int(each) for each in ActionStatus) | {0x0211}
+"""What storage commitment answers, and what any service does that is not offered (PS3.7 annex C)."""
 ALLOWED_STATUSES = frozenset(int(each) for each in Status) | MESSAGE_STATUSES
 KINDS = frozenset({ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA_TF, RELEASE_RP, ABORT})
 FATAL_FOR_THE_REACTOR = ("Exception in DUL", "Invalid event")

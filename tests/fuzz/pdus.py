@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 VERIFICATION = b"1.2.840.10008.1.1"
+PUSH_MODEL = b"1.2.840.10008.1.20.1"
 DERMOSCOPIC = b"1.2.840.10008.5.1.4.1.1.77.1.7"
 IMPLICIT_LITTLE = b"1.2.840.10008.1.2"
 EXPLICIT_LITTLE = b"1.2.840.10008.1.2.1"
@@ -59,8 +60,9 @@ CONTEXTS = (
     context(7, DERMOSCOPIC, DEFLATED),
     context(9, DERMOSCOPIC, JPEG_BASELINE),
     context(11, DERMOSCOPIC, EXPLICIT_BIG),
+    context(13, PUSH_MODEL, IMPLICIT_LITTLE),
 )
-"""What most scripts ask for: context 1 for C-ECHO, 3 to 11 for photographs in five transfer syntaxes."""
+"""What most scripts ask for: C-ECHO, photographs in five transfer syntaxes, storage commitment."""
 
 
 def associate_rq(
@@ -132,14 +134,33 @@ def echo(number: int = 1, message: int = 1) -> bytes:
     return p_data(pdv(number, IS_COMMAND | IS_LAST, command_set(echo_command(message))))
 
 
+def commit(number: int, information: bytes, *, message: int = 1, fragment: int = 8192) -> bytes:
+    """Return a whole N-ACTION-RQ of storage commitment (PS3.4 annex J.3.2)."""
+    command = {
+        REQUESTED_SOP_CLASS: PUSH_MODEL,
+        COMMAND_FIELD: N_ACTION_RQ,
+        MESSAGE_ID: message,
+        DATA_SET_TYPE: 1,
+        REQUESTED_SOP_INSTANCE: PUSH_MODEL + b".1",
+        ACTION_TYPE: 1,
+    }
+    return p_data(pdv(number, IS_COMMAND | IS_LAST, command_set(command))) + _fragments(
+        number, information, fragment
+    )
+
+
 def store(number: int, instance: bytes, data_set: bytes, *, message: int = 1, fragment: int = 8192) -> bytes:
     """Return a whole C-STORE-RQ, its data set in fragments."""
     said = p_data(pdv(number, IS_COMMAND | IS_LAST, command_set(store_command(instance, message))))
-    starts = range(0, len(data_set), fragment) or range(1)
-    for start in starts:
-        last = IS_LAST if start + fragment >= len(data_set) else 0
-        said += p_data(pdv(number, last, data_set[start : start + fragment]))
-    return said
+    return said + _fragments(number, data_set, fragment)
+
+
+def _fragments(number: int, data_set: bytes, size: int) -> bytes:
+    starts = range(0, len(data_set), size) or range(1)
+    return b"".join(
+        p_data(pdv(number, IS_LAST if start + size >= len(data_set) else 0, data_set[start : start + size]))
+        for start in starts
+    )
 
 
 def explicit_element(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
@@ -165,6 +186,23 @@ def photograph(instance: bytes, *, study: bytes = b"1.2.3", pixels: int = 48) ->
         for tag, (vr, value) in texts.items()
     )
     return b"".join(padded) + explicit_element(0x7FE00010, b"OB", b"\x80" * pixels)
+
+
+def implicit(values: Mapping[int, bytes]) -> bytes:
+    """Return elements in implicit VR little endian."""
+    return b"".join(
+        struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
+        for tag, value in sorted(values.items())
+    )
+
+
+def references(*instances: bytes, transaction: bytes = b"1.2.9\0") -> bytes:
+    """Return the action information of a storage commitment request."""
+    items = b"".join(
+        struct.pack("<HHL", 0xFFFE, 0xE000, len(one)) + one
+        for one in (implicit({0x00081150: DERMOSCOPIC, 0x00081155: each}) for each in instances)
+    )
+    return implicit({0x00081195: transaction, 0x00081199: items})
 
 
 @dataclass(frozen=True, slots=True)

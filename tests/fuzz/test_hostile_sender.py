@@ -5,8 +5,10 @@ The fixture asks after every test whether the listener is unharmed (siege.py).
 
 from __future__ import annotations
 
+import struct
 import time
 import zlib
+from dataclasses import replace
 
 import pytest
 from pdus import (
@@ -34,6 +36,7 @@ from pdus import (
     N_GET_RQ,
     N_SET_RQ,
     P_DATA_TF,
+    PUSH_MODEL,
     RELEASE_RP,
     RELEASE_RQ,
     REQUESTED_SOP_CLASS,
@@ -44,9 +47,11 @@ from pdus import (
     abort,
     associate_rq,
     command_set,
+    commit,
     context,
     echo,
     echo_command,
+    implicit,
     item,
     number,
     p_data,
@@ -59,15 +64,15 @@ from pdus import (
     user_information,
 )
 from siege import Siege
-from strangers import SMALL, Stranger, echoes, said
+from strangers import SMALL, Stranger, a_folder, a_ward, echoes, said
 
-from cds_plugin.receive.bounds import MESSAGES_WAITING
+from cds_plugin.receive.bounds import MESSAGE_BYTES, MESSAGES_WAITING
 from cds_plugin.wire import PDU_BYTES_ACCEPTED
 
 UID = b"1.2.3.4"
 WHOLE = IS_COMMAND | IS_LAST
 IMAGE = photograph(UID)
-UNRECOGNIZED_OPERATION = 0x0211
+UNRECOGNIZED_OPERATION, RESOURCE_LIMITATION, INVALID_ARGUMENT = 0x0211, 0x0213, 0x0115
 CANNOT_UNDERSTAND, OUT_OF_RESOURCES, STORED = 0xC000, 0xA700, 0x0000
 
 
@@ -339,6 +344,39 @@ def test_a_data_set_of_an_unoffered_service_is_cut(besieged: Siege) -> None:
         stranger.say(p_data(pdv(1, WHOLE, find)))
         for _ in range(SMALL.message_bytes // 8000 + 2):
             stranger.say(p_data(pdv(1, 0, b"\0" * 8000)))
+        assert stranger.ended(3)
+
+
+TOO_MUCH_TO_COMMIT = {
+    "500,000 empty items": implicit(
+        {0x00081195: b"1.2.9\0", 0x00081199: struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 500_000}
+    ),
+    "500,000 empty elements": b"".join(
+        struct.pack("<HHL", 9 + 2 * (n >> 16), n & 0xFFFF, 0) for n in range(500_000)
+    ),
+    "sequences without bottom": struct.pack("<HHLHHL", 8, 0x1199, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)
+    * 30_000,
+}
+
+
+@pytest.mark.parametrize("information", TOO_MUCH_TO_COMMIT.values(), ids=TOO_MUCH_TO_COMMIT)
+def test_storage_commitment_of_too_much_is_refused_before_it_is_parsed(information: bytes) -> None:
+    with a_folder() as folder:
+        ward = a_ward(folder, replace(SMALL, message_bytes=MESSAGE_BYTES))
+        with ward.listening(), Stranger(ward.port) as stranger:
+            stranger.say(associate_rq())
+            stranger.listen(until=1)
+            before = time.process_time()
+            stranger.say(commit(13, information, fragment=100_000))
+            assert stranger.listen(until=2).statuses[0] in (RESOURCE_LIMITATION, INVALID_ARGUMENT)
+            assert time.process_time() - before < 1.5
+        ward.engine.dispose()
+
+
+def test_a_deflated_storage_commitment_is_not_accepted(besieged: Siege) -> None:
+    request = associate_rq([context(13, PUSH_MODEL, DEFLATED), *CONTEXTS[:1]])
+    with besieged.associated(request) as stranger:
+        stranger.say(commit(13, b"\0" * 100))
         assert stranger.ended(3)
 
 
