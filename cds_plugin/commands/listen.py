@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
+from typing import Annotated
 
 import structlog
+import typer
 
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, guarded
@@ -12,19 +15,36 @@ from cds_plugin.database import open_database
 from cds_plugin.foreground import stop_on_signals
 from cds_plugin.presence import audited_life
 from cds_plugin.receive.listener import PROCESS_NAME, DicomListener
+from cds_plugin.receive.sharing import SHARING_OPTION, share
 
 log = structlog.get_logger()
 
 
-def command(config: ConfigOption = None) -> None:
+SharingOption = Annotated[
+    bool, typer.Option(SHARING_OPTION, hidden=True, help="This is one of several listener processes.")
+]
+
+
+def command(config: ConfigOption = None, sharing: SharingOption = False) -> None:
     """Receive studies over DICOM until SIGTERM or Ctrl-C."""
-    guarded(lambda: _listen(config))
+    guarded(lambda: _listen(config, sharing))
 
 
-def _listen(config: Path | None) -> None:
+def _listen(config: Path | None, sharing: bool) -> None:
     settings = load_settings(config)
     stop = stop_on_signals()
     engine = open_database(settings)
+    if settings.listener.processes > 1 and not sharing:
+        engine.dispose()
+        share(settings, config, stop)
+        return
+    _freeze()
     with audited_life(engine, PROCESS_NAME), DicomListener(settings, engine):
         stop.wait()
     log.info("stopped")
+
+
+def _freeze() -> None:
+    """Keep what was imported out of every later collection of garbage: it is most of what there is."""
+    gc.collect()
+    gc.freeze()

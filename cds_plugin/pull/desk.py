@@ -26,8 +26,9 @@ from cds_plugin.receive.answers import Offered, Status
 from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.libraries import libraries_set
-from cds_plugin.receive.reception import Reception, turns
+from cds_plugin.receive.reception import Reception
 from cds_plugin.receive.spool import Spool
+from cds_plugin.receive.turn import turns
 
 PROCESS_NAME = "pull"
 TELL_SECONDS = 2.0

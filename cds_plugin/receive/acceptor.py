@@ -5,6 +5,7 @@ This leans on private parts of pynetdicom 3.0 (`RequestHandler._create_associati
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import sys
 import time
@@ -62,6 +63,8 @@ class Equipment:
     ledger: AssociationLedger
     disk_is_full: Callable[[], bool]
     lane: Callable[[Association], StoreLane]
+    shares_ports: bool = False
+    """Other listener processes bind the same ports."""
 
 
 class ListenerServer(ThreadedAssociationServer):
@@ -75,6 +78,12 @@ class ListenerServer(ThreadedAssociationServer):
         self.tls = tls
         self.closed = False
         super().__init__(*args, **{**kwargs, "request_handler": ListenerRequestHandler})
+
+    def server_bind(self) -> None:
+        """Bind the port, together with other listener processes where there are several."""
+        if self.equipment.shares_ports and self.socket is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
 
     def get_request(self) -> Any:
         """Return the next connection; wait a moment where there is no descriptor for it."""

@@ -63,6 +63,7 @@ class Gate:
             ledger=ledger,
             disk_is_full=disk_is_full,
             lane=lane,
+            shares_ports=self._settings.listener.processes > 1,
         )
         try:
             for setting, port, tls in self._ports():

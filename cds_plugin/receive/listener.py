@@ -30,10 +30,11 @@ from cds_plugin.receive.door import Doorkeeper
 from cds_plugin.receive.gate import Gate
 from cds_plugin.receive.lane import StoreLane, lane_of
 from cds_plugin.receive.libraries import libraries_set
-from cds_plugin.receive.reception import Reception, turns
+from cds_plugin.receive.reception import Reception
 from cds_plugin.receive.server import BoundedMessages
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.store import StoreHandler
+from cds_plugin.receive.turn import turns
 
 log = structlog.get_logger()
 

@@ -5,9 +5,8 @@ C-STORE, pull and STOW all hand their files in here.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,11 +165,6 @@ class Reception:
                 outcome=Outcome.MINOR_FAILURE,
                 detail=detail,
             )
-
-
-def turns(engine: Engine) -> AbstractContextManager[Any]:
-    """Return a lock for SQLite, which takes one writer: waiting here is fairer than its polling."""
-    return threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
 
 def _reason_not_analysed(session: Session, judged: Judged) -> NotAnalysed | None:

@@ -21,8 +21,9 @@ from cds_plugin.errors import Unavailable
 from cds_plugin.presence import Presence, this_process
 from cds_plugin.receive.alarms import Alarms
 from cds_plugin.receive.libraries import libraries_set
-from cds_plugin.receive.reception import Reception, turns
+from cds_plugin.receive.reception import Reception
 from cds_plugin.receive.spool import Spool
+from cds_plugin.receive.turn import turns
 from cds_plugin.web.bounds import (
     BACKLOG,
     HANDSHAKE_SECONDS,

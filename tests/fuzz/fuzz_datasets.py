@@ -35,9 +35,10 @@ from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.header import PATIENT_ID_CHARACTERS, read_received
 from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.part10 import offered_from_file
-from cds_plugin.receive.reception import Reception, turns
+from cds_plugin.receive.reception import Reception
 from cds_plugin.receive.spool import Spool, sha256_of
 from cds_plugin.receive.structure import Unparsable
+from cds_plugin.receive.turn import turns
 
 SYNTAXES = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, JPEG_BASELINE, DEFLATED)
 DEFLATE_HERE = len(SYNTAXES)

@@ -14,8 +14,9 @@ from ward import LOOPBACK, Ward
 from cds_plugin.receive.answers import Status
 from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.part10 import META_BYTES, PREAMBLE, offered_from_file
-from cds_plugin.receive.reception import Reception, turns
+from cds_plugin.receive.reception import Reception
 from cds_plugin.receive.spool import Spool
+from cds_plugin.receive.turn import turns
 
 LONG_VALUE = b"\x02\x00\x02\x01OB\0\0" + (2 * META_BYTES).to_bytes(4, "little") + b"\0" * 2 * META_BYTES
 CUT_VALUE = b"\x02\x00\x10\x00UI\x40\x00"
