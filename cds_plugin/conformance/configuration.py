@@ -45,7 +45,8 @@ def sections() -> Iterator[Section]:
         "Configuration",
         (
             f"One TOML file, `{DEFAULT_FILE}`; every key of a `[table]` can be overridden by an environment "
-            "variable `CDS_<TABLE>__<KEY>`. Every parameter is set by the administrator (USER) and read at start. "
+            "variable `CDS_<TABLE>__<KEY>`. Every parameter is set by the administrator (USER) and read at "
+            "start. "
             "AE titles and addresses are mapped in these tables only; there is no LDAP.",
         ),
     )
