@@ -22,6 +22,10 @@ class WebTls:
         """Take changed files into use for new connections; None where nothing changed."""
         return self._serving.reload_if_changed()
 
+    def put_back(self, reload: Reload) -> None:
+        """Have `reload_if_changed` return this again, because it could not be told."""
+        self._serving.put_back(reload)
+
     def _take_newest(self, connection: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
         """Let a connection go on with the files of the moment: a listening socket keeps its first context."""
         connection.context = self._serving.context

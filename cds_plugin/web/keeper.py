@@ -72,6 +72,8 @@ class Keeper:
                     note_reload(session, reload, ACTOR)
         except SQLAlchemyError as error:
             self.alarms.put_back(due)
+            if self.tls is not None and reload is not None:
+                self.tls.put_back(reload)
             log.error("database is away", problem=type(error).__name__)
             return
         self.ledger.forget(ended)
