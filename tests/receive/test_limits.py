@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import struct
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
+import pytest
 from drawn_objects import DERMOSCOPIC, a_photograph
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from ward import AE_TITLE, LOOPBACK, Ward
 
+from cds_plugin.checks import answers_echo, port_is_open
 from cds_plugin.config import Limits
 
 CONTEXT = (DERMOSCOPIC, ExplicitVRLittleEndian)
@@ -176,3 +183,34 @@ def test_a_flood_of_connections_leaves_the_listener_well(ward: Ward) -> None:
     rows = ward.audit("connection-refused")
     assert rows and len(rows) <= 3 and all(row.actor == LOOPBACK for row in rows)
     assert sum(row.detail["count"] for row in rows) > 200
+
+
+@pytest.mark.slow
+def test_out_of_file_descriptors_it_neither_spins_nor_dies(ward: Ward, tmp_path: Path) -> None:
+    config = tmp_path / "cds-plugin.toml"
+    config.write_text(
+        f'[listener]\nport = {ward.port}\n[storage]\ndirectory = "{ward.directory}"\n'
+        f'[database]\nurl = "{ward.settings.database.url}"\n'
+    )
+    command = [sys.executable, "-m", "cds_plugin", "listen", "--config", str(config)]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
+        try:
+            assert _in_time(lambda: port_is_open(LOOPBACK, ward.port))
+            watched = psutil.Process(process.pid)
+            most = watched.num_fds() + 10
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (most, most))
+            with bare(ward, 40):
+                time.sleep(0.5)
+                before = sum(watched.cpu_times()[:2])
+                time.sleep(1.0)
+                assert sum(watched.cpu_times()[:2]) - before < 0.5, "seconds of CPU in a second"
+            assert _in_time(lambda: answers_echo(LOOPBACK, ward.port, AE_TITLE))
+        finally:
+            process.kill()
+
+
+def _in_time(happened: Callable[[], bool], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (well := happened()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return well
