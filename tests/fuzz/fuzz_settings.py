@@ -11,14 +11,26 @@ from pathlib import Path
 from invariants import Breach, Watch, watched
 from strangers import a_folder
 
+from cds_plugin.caller import Caller, TlsIdentity
 from cds_plugin.config import Settings, load_settings
 from cds_plugin.errors import Refused
+from cds_plugin.rules import ObjectFacts, ask_door, decide, holds, warnings
 
 SEPARATOR = b"\n#environment\n"
 """What follows it is one NAME=VALUE per line."""
 CODES = frozenset({"bad_setting", "bad_settings_file"})
 NAMES_A_PLACE = re.compile(rf"(environment|CDS_|({'|'.join(Settings.model_fields)})\b)", re.IGNORECASE)
 BYTES = 4096
+CALLERS = (
+    Caller("CAMERA", "127.0.0.1", "CDS"),
+    Caller("", "", ""),
+    Caller("\x1b[31m", "fe80::1%eth0", "cds", TlsIdentity("camera", ("10.0.0.1", "x"), "0" * 64)),
+)
+OBJECTS = (
+    ObjectFacts(),
+    ObjectFacts("1.2.840.10008.5.1.4.1.1.77.1.7", "DMS", "Mole " * 1000, "\u0130stanbul"),
+    ObjectFacts('"1.2"', '"US"', "*?[", "\0"),
+)
 Mutate = Callable[[bytes, int], bytes]
 
 
@@ -75,6 +87,20 @@ def _check_settings(settings: Settings) -> None:
         raise Breach("a relative folder")
     if not Path(settings.storage.directory).name and settings.storage.directory != Path("/"):
         raise Breach("no folder")
+    list(warnings(settings))
+    for caller in CALLERS:
+        _check_rules(settings, caller)
+
+
+def _check_rules(settings: Settings, caller: Caller) -> None:
+    """Every caller gets a word at the door, every object of those let in the decision of the first rule."""
+    if not ask_door(settings, caller).accepted:
+        return
+    for facts in OBJECTS:
+        decision = decide(settings, caller, facts)
+        first = next((each for each in settings.active_rules if holds(each, caller, facts)), None)
+        if decision.rule != first:
+            raise Breach("not the first rule that holds decides")
 
 
 def seeds() -> Iterator[bytes]:
@@ -98,6 +124,15 @@ _TABLES = [
     b'[web]\nenabled = false\nhost = "127.0.0.1"\nport = 8080\n',
     b'[[destinations]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\ntls = false\n',
     b'[[rules]]\ncalling_ae = "*"\nresults_to = ["pacs"]\n',
+    b'[[rules]]\nname = "a"\ncalling_ae = ["CAMERA", "X"]\naddress = "127.0.0.0/8"\ncalled_ae = "CDS"\n'
+    b'modality = ["DMS", "XC"]\nstudy_description = "*mole*"\nseries_description = "?b*"\n'
+    b'sop_class = "DermoscopicPhotographyImageStorage"\nform = ["sr"]\npriority = "high"\n'
+    b'quiet_seconds = 2\nrepairs = ["quoted-values"]\n'
+    b'results_to = [{destination = "pacs", form = ["seg"]}]\n',
+    b'[[rules]]\ncertificate_name = "camera"\ncertificate_fingerprint = "'
+    + b"0" * 64
+    + b'"\naction = "refuse"\n',
+    b'[[peers]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\nretrieve = "c-get"\n',
 ]
 _WORDS = [
     *(b'""', b"''", b"true", b"nan", b"inf", b"-1", b"0", b"1e400", b"9" * 400, b"[]", b"{}", b"[[[[]]]]"),

@@ -18,7 +18,17 @@ from ward import LOOPBACK, Ward
 
 from cds_db.migrate import upgrade
 from cds_db.session import open_engine
-from cds_plugin.config import Database, Destination, Listener, Repair, Rule, Settings, Storage
+from cds_plugin.config import (
+    Action,
+    Database,
+    Destination,
+    Listener,
+    Priority,
+    Repair,
+    Rule,
+    Settings,
+    Storage,
+)
 from cds_plugin.demo.ports import free_ports
 from cds_plugin.receive.bounds import KIBIBYTE, MEBIBYTE, Bounds
 
@@ -61,6 +71,14 @@ def a_ward(folder: Path, bounds: Bounds = SMALL) -> Ward:
         rules=(
             Rule(calling_ae="IMPORTER", results_to=("pacs",)),
             Rule(calling_ae="QUOTING", results_to=("pacs",), repairs=(Repair.QUOTED_VALUES,)),
+            Rule(calling_ae="STRANGER", modality="US", action=Action.REFUSE),
+            Rule(
+                calling_ae="STRANGER",
+                study_description="*mole*?*",
+                series_description=("*a*b*c*", "?[x"),
+                action=Action.ACKNOWLEDGE,
+            ),
+            Rule(address="127.0.0.0/8", sop_class="1.2.3", priority=Priority.HIGH, quiet_seconds=1.0),
             Rule(calling_ae="*", results_to=("pacs",)),
         ),
     )
