@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from cds_db.models import Association
 from cds_db.session import snapshot
 from cds_plugin.config import Limits, Rule, WebCaller
 from cds_plugin.receive.answers import Status
+from cds_plugin.receive.closing import ClosingRule, close_due
 from cds_plugin.receive.spool import sha256_of
 from cds_plugin.web.callers import new_token
 from cds_plugin.web.stow import UploadBounds
@@ -237,15 +239,21 @@ def test_one_upload_too_many_is_told_to_come_back(site: Site) -> None:
         go_on.wait(PATIENCE_SECONDS)
         yield a_part(PICTURE)[500:] + f"--{BOUNDARY}--\r\n".encode()
 
+    def closed() -> bool:
+        soon = datetime.now(UTC) + timedelta(seconds=narrow.settings.listener.quiet_seconds)
+        return bool(close_due(narrow.engine, ClosingRule.of(narrow.settings.listener), soon))
+
     with narrow.serving():
         first: list[int] = []
         sender = threading.Thread(target=lambda: first.append(narrow.post(waiting()).status_code))
         sender.start()
         until(narrow.instances)
         assert narrow.stored(a_photograph()).status_code == 503
+        assert not closed(), "an upload holds its studies open"
         go_on.set()
         sender.join()
         assert first == [200]
+        until(closed)
         assert narrow.stored(a_photograph()).status_code == 200
 
 
