@@ -202,8 +202,9 @@ def test_out_of_file_descriptors_it_neither_spins_nor_dies(ward: Ward, tmp_path:
             with bare(ward, 40):
                 time.sleep(0.5)
                 before = sum(watched.cpu_times()[:2])
-                time.sleep(1.0)
-                assert sum(watched.cpu_times()[:2]) - before < 0.5, "seconds of CPU in a second"
+                time.sleep(2.0)
+                used = sum(watched.cpu_times()[:2]) - before
+            assert used < 0.2, "seconds of CPU in two seconds; it spins with what it can get"
             assert _in_time(lambda: answers_echo(LOOPBACK, ward.port, AE_TITLE))
         finally:
             process.kill()
