@@ -102,6 +102,7 @@ def _report(document: Mapping[str, Any], out: Path) -> bool:
 def _show(document: Mapping[str, Any], out: Path) -> None:
     title = f"{document['task']}, {document['split']}: {document['notice']}"
     table = Table("figure", "value", "95 % interval", "n", "of", "lesion ids", title=escape(title))
+    table.columns[0].no_wrap = True
     for name, figure in document["figures"].items():
         if figure["value"] is not None:
             table.add_row(name, f"{figure['value']:.4f}", _interval(figure), *_basis(figure))
