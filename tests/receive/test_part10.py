@@ -11,6 +11,7 @@ from drawn_objects import a_photograph, written
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 from ward import LOOPBACK, Ward
 
+from cds_plugin.config import Rule
 from cds_plugin.receive.answers import Status
 from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.part10 import META_BYTES, PREAMBLE, offered_from_file
@@ -48,6 +49,20 @@ def test_by_two_ways_it_is_one_object(ward: Ward, syntax: str) -> None:
     (instance,) = ward.instances()
     assert instance.transfer_syntax_uid == syntax
     assert ward.events() == ["instance-stored", "study-opened", "instance-duplicate"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_repaired_object_is_one_by_two_ways_as_well(ward: Ward, tmp_path: Path) -> None:
+    rule = Rule(calling_ae="CAMERA", repairs=("quoted-values",))
+    ward.settings = ward.settings.model_copy(update={"rules": (rule,)})
+    picture = a_photograph()
+    picture.SOPClassUID = picture.file_meta.MediaStorageSOPClassUID = f'"{picture.SOPClassUID}"'
+    picture.PatientID = '"P1"'
+    with ward.listening():
+        assert ward.sent_files(written(picture, tmp_path / "quoted.dcm")) == [Status.SUCCESS]
+    assert received(ward, lambda path: written(picture, path)) == (Status.SUCCESS, "")
+    assert len(ward.instances()) == 1 == len(ward.spooled())
+    assert ward.events().count("instance-repaired") == 2 and "instance-duplicate" in ward.events()
 
 
 @pytest.mark.parametrize(
