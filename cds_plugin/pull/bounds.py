@@ -9,6 +9,10 @@ STUDIES_PER_QUERY = 5_000
 SERIES_PER_STUDY = 2_000
 INSTANCES_PER_STUDY = 50_000
 """Instances wanted from one study; a whole-body scan has some thousand."""
+MATCH_BYTES = 256 * 1024
+"""One C-FIND response with its few UIDs; some peers add elements that nobody asked for."""
+MATCHES_WAITING = 100_000
+"""C-FIND responses that arrived and were not read yet, about 200 MB of a peer gone mad."""
 ANSWER_BYTES = 64 * MEBIBYTE
 """One DICOM JSON answer, held in memory: a page of it has some hundred kilobytes."""
 PAGE = 500

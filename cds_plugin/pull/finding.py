@@ -8,19 +8,59 @@ from dataclasses import dataclass
 from datetime import date
 
 from pydicom.dataset import Dataset
-from pynetdicom import build_context
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import P_DATA
 
 from cds_plugin.deliver.sender import Peer, association_with
 from cds_plugin.elements import element_value
 from cds_plugin.errors import Refused, Unavailable
-from cds_plugin.pull.bounds import INSTANCES_PER_STUDY, SERIES_PER_STUDY, STUDIES_PER_QUERY
+from cds_plugin.pull.bounds import (
+    INSTANCES_PER_STUDY,
+    MATCH_BYTES,
+    MATCHES_WAITING,
+    SERIES_PER_STUDY,
+    STUDIES_PER_QUERY,
+)
 from cds_plugin.pull.found import FoundInstance, FoundStudy
 from cds_plugin.receive.header import uid_problem
+from cds_plugin.wire import PatientMessages
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+SYNTAXES: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+"""Not deflated: pynetdicom would inflate a match in memory."""
 PENDING = frozenset((0xFF00, 0xFF01))
 SUCCESS = 0x0000
+
+
+class BoundedAnswers(PatientMessages):
+    """Takes answers up to a size and a number: a peer may send them faster than they are read.
+
+    What comes after too much is dropped, and who waits for it learns that there is no answer: pynetdicom
+    then aborts the association.
+    """
+
+    _received = 0
+    _is_over = False
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Count what arrives before pynetdicom keeps it."""
+        if self._is_over:
+            return
+        self._received = self._received if self.message else 0
+        self._received += sum(len(data) for _, data in primitive.presentation_data_value_list)
+        self._is_over = self._received > MATCH_BYTES or self.msg_queue.qsize() > MATCHES_WAITING
+        if self._is_over:
+            self.msg_queue.put((None, None))
+            return
+        super().receive_primitive(primitive)
+
+
+def bound_answers(event: Event) -> None:
+    """Bound what the peer of a new association may answer (evt.EVT_CONN_OPEN)."""
+    event.assoc.dimse = BoundedAnswers(event.assoc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +107,9 @@ class DimseFinder:
 
     @contextmanager
     def _association(self) -> Iterator[Association]:
-        contexts = [build_context(STUDY_ROOT_FIND)]
-        with association_with(self.peer, self.calling_ae, contexts) as association:
+        contexts = [build_context(STUDY_ROOT_FIND, SYNTAXES)]
+        handlers = [(evt.EVT_CONN_OPEN, bound_answers)]
+        with association_with(self.peer, self.calling_ae, contexts, handlers=handlers) as association:
             if not association.accepted_contexts:
                 raise Refused("no_find", f"{self.peer} takes no C-FIND", "Allow C-FIND for our AE title.")
             yield association

@@ -18,6 +18,7 @@ from cds_plugin.deliver.sender import Peer, association_with
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.pull.bounds import UIDS_PER_REQUEST
 from cds_plugin.pull.desk import Desk
+from cds_plugin.pull.finding import SYNTAXES
 from cds_plugin.pull.found import Arrival, FoundInstance, arrival_of
 from cds_plugin.pull.syntaxes import TRANSFER_SYNTAXES, by_classes, requests
 from cds_plugin.receive.answers import Offered, response
@@ -47,7 +48,7 @@ class GetRetriever:
         self, classes: Sequence[str], wanted: Sequence[FoundInstance], tell: Callable[[Arrival], None]
     ) -> None:
         study = wanted[0].study_instance_uid
-        contexts = [build_context(STUDY_ROOT_GET)]
+        contexts = [build_context(STUDY_ROOT_GET, SYNTAXES)]
         contexts += [build_context(each, syntax) for each in classes for syntax in TRANSFER_SYNTAXES]
         roles = [build_role(each, scp_role=True) for each in classes]
         handlers: list[evt.EventHandlerType] = [

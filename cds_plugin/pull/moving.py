@@ -13,6 +13,7 @@ from cds_db.stages import PulledState
 from cds_plugin.deliver.sender import Peer, association_with
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.pull.bounds import MOVE_SECONDS, UIDS_PER_REQUEST
+from cds_plugin.pull.finding import SYNTAXES
 from cds_plugin.pull.found import Arrival, FoundInstance
 from cds_plugin.pull.syntaxes import requests
 
@@ -34,7 +35,9 @@ class MoveRetriever:
     def retrieve(self, wanted: Sequence[FoundInstance], tell: Callable[[Arrival], None]) -> None:
         """Have instances of one study sent, telling of each that came."""
         study = wanted[0].study_instance_uid
-        with association_with(self.peer, self.destination, [build_context(STUDY_ROOT_MOVE)]) as association:
+        with association_with(
+            self.peer, self.destination, [build_context(STUDY_ROOT_MOVE, SYNTAXES)]
+        ) as association:
             if not association.accepted_contexts:
                 raise Refused(
                     "no_move", f"{self.peer} takes no C-MOVE", 'Allow it, or write retrieve = "c-get".'

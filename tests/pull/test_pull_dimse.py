@@ -21,8 +21,9 @@ from cds_db.stages import PullState
 from cds_plugin.config import PeerEntry
 from cds_plugin.deliver.sender import Peer, association_with
 from cds_plugin.demo.ports import free_ports
-from cds_plugin.errors import Refused
+from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.pull import finding, puller
+from cds_plugin.pull.bounds import MATCH_BYTES
 from cds_plugin.pull.desk import opened_office
 from cds_plugin.pull.finding import STUDY_ROOT_FIND, DimseFinder
 from cds_plugin.pull.found import FoundInstance, FoundStudy, days
@@ -176,6 +177,14 @@ def test_a_peer_that_never_ends_its_list_is_left(way: Way, monkeypatch: pytest.M
     picture = a_photograph()
     way.archive.matches = lambda _wanted: [keys_of(picture, "STUDY") for _ in range(1000)]
     with way.archive.listening(way.port), pytest.raises(Refused, match="more than 10 matches"):
+        DimseFinder(way.peer, "CDS").studies(date(2024, 2, 29), [])
+
+
+def test_a_match_that_is_too_large_ends_the_association(way: Way) -> None:
+    large = keys_of(a_photograph(), "STUDY")
+    large.EncapsulatedDocument = bytes(MATCH_BYTES)
+    way.archive.matches = lambda _wanted: [large]
+    with way.archive.listening(way.port), pytest.raises(Unavailable, match="went away during a C-FIND"):
         DimseFinder(way.peer, "CDS").studies(date(2024, 2, 29), [])
 
 
