@@ -162,6 +162,16 @@ def test_another_task_needs_no_second_look(index: Path, tmp_path: Path) -> None:
     assert second.asked == 1 + len(LABELS)
 
 
+def test_several_folders_can_share_what_was_seen(index: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "seen" / "observations.jsonl"
+    measured(TaskName.SEGMENTATION, index, tmp_path / "one", cache=cache)
+    second = CountingObserver()
+    measured(TaskName.QUALITY, index, tmp_path / "two", second, cache=cache)
+    assert second.asked == 1, "only the refused one is tried again"
+    tasks = [json.loads((tmp_path / name / "figures.json").read_text())["task"] for name in ("one", "two")]
+    assert tasks == ["segmentation", "quality"]
+
+
 def test_other_bundles_look_again(index: Path, tmp_path: Path) -> None:
     measured(TaskName.SEGMENTATION, index, tmp_path / "out")
     other = CountingObserver()

@@ -45,6 +45,15 @@ FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Look at every picture again, whatever an earlier run kept.")
 ]
 
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="File that keeps what was seen (default: observations.jsonl in --out); several --out can share it.",
+        dir_okay=False,
+    ),
+]
+
 
 def command(
     task: TaskOption,
@@ -52,11 +61,13 @@ def command(
     out: OutOption,
     where: WhereOption = None,
     fresh: FreshOption = False,
+    cache: CacheOption = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Measure the shipped pipeline on a labelled index, with 95 % intervals over lesions."""
-    guarded(lambda: _evaluate(Question(task, index, _conditions(where or []), fresh), out, json, config))
+    question = Question(task, index, _conditions(where or []), fresh, cache)
+    guarded(lambda: _evaluate(question, out, json, config))
 
 
 def _conditions(where: list[str]) -> dict[str, str]:

@@ -41,6 +41,8 @@ class Question:
     where: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
     """Whether to look at every picture again, whatever an earlier run kept."""
+    cache: Path | None = None
+    """Where what was seen is kept; in the output folder if None."""
 
     def cases(self) -> tuple[Case, ...]:
         """Return the rows in question; raises Refused for an index that is none."""
@@ -61,7 +63,7 @@ class Measurement:
         """
         task = task_of(question.task, self.observer.pipeline.operating_point)
         labelled = [each for each in cases if task.takes(each)]
-        rows, refused = self._rows(task, labelled, out, question.fresh)
+        rows, refused = self._rows(task, labelled, question.cache or out / CACHE_NAME, question.fresh)
         if not rows:
             raise _nothing(question, cases, labelled)
         document = self._document(task, question, cases, rows, refused)
@@ -101,11 +103,11 @@ class Measurement:
         }
 
     def _rows(
-        self, task: Task[Any], cases: Sequence[Case], out: Path, fresh: bool
+        self, task: Task[Any], cases: Sequence[Case], kept: Path, fresh: bool
     ) -> tuple[list[Row], list[dict[str, str]]]:
         rows: list[Row] = []
         refused: list[dict[str, str]] = []
-        with Cache(out / CACHE_NAME, fresh) as cache:
+        with Cache(kept, fresh) as cache:
             for done, case in enumerate(cases, start=1):
                 try:
                     rows.append(task.row(case, self._observation(case, cache)))
@@ -158,6 +160,7 @@ def _nothing(question: Question, cases: Sequence[Case], labelled: Sequence[Case]
 def _write(out: Path, document: Document, tables: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
+        out.mkdir(parents=True, exist_ok=True)
         (out / FIGURES_NAME).write_text(text, encoding="utf-8")
         for name, rows in tables.items():
             with (out / name).open("w", newline="", encoding="utf-8") as stream:

@@ -23,6 +23,7 @@ SPELT = {
     **{word: word.upper() for word in ("auc", "ap50", "ap75", "ece", "f1", "f2", "psnr", "ood")},
     "iou": "IoU",
     "dice": "Dice",
+    "brier": "Brier",
     "jaccard": "Jaccard",
     "db": "dB",
 }
