@@ -49,7 +49,7 @@ CacheOption = Annotated[
     Path | None,
     typer.Option(
         "--cache",
-        help="File that keeps what was seen (default: observations.jsonl in --out); several --out can share it.",
+        help="File that keeps what was seen (default: observations.jsonl in --out); runs can share it.",
         dir_okay=False,
     ),
 ]
