@@ -1,4 +1,4 @@
-"""The receivers that are measured: this plugin, Orthanc and dcmtk's storescp, each as a process of its own."""
+"""The receivers that are measured: this plugin, Orthanc and dcmtk's storescp, each in its own process."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ class Plugin:
     directory: Path
     environment: Mapping[str, str]
     processes: int = 1
+    extra: str = ""
+    """More tables of the settings file."""
     name: str = "cds-plugin"
     port: int = field(default_factory=lambda: free_ports(1)[0])
     listener_pid: int = 0
@@ -65,6 +67,7 @@ class Plugin:
         config.write_text(
             f'[listener]\nae_title = "{AE_TITLE}"\nport = {self.port}\nquiet_seconds = 600\n'
             + (f"processes = {self.processes}\n" if self.processes > 1 else "")
+            + self.extra
         )
         upgrade(self._url)
         self._start("broker", config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, event, func, select
 from ward_book import (
     NOW,
     PICTURE,
@@ -209,3 +209,16 @@ def test_an_exception_leaves_neither_the_move_nor_its_audit_row(engine: Engine) 
     assert events(engine) == []
     with snapshot(engine) as session:
         assert studies.status(session, STUDY) is None
+
+
+def test_the_usual_object_costs_few_statements(engine: Engine) -> None:
+    receive(engine, picture(1))
+    said: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *spoken: said.append(spoken[2]))
+    (stored,) = receive(engine, picture(2), now=NOW + timedelta(seconds=9))
+    assert stored.outcome is Stored.NEW
+    statements = [each for each in said if not each.startswith("BEGIN")]
+    assert len(statements) == 5, "the study, its state, the object, the revision, the audit"
+    with snapshot(engine) as session:
+        assert session.scalars(select(Revision.last_received_at)).one() == NOW + timedelta(seconds=9)
+        assert session.get_one(Instance, stored.instance_id).revision_id == stored.revision_id
