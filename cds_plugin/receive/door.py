@@ -39,7 +39,7 @@ class Doorkeeper:
     ledger: AssociationLedger
     alarms: Alarms
 
-    def __call__(self, event: Event) -> None:
+    def answer(self, event: Event) -> None:
         """Reject who may not come in. What goes wrong while asking keeps the door shut, too."""
         entry = Entry(Answer.CALLING_AE_NOT_RECOGNISED, "could not be asked")
         caller = self.ledger.caller(event.assoc)

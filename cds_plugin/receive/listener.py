@@ -94,7 +94,7 @@ class DicomListener:
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
             (evt.EVT_C_STORE, store),
             (evt.EVT_N_ACTION, CommitmentHandler(self._settings, self._engine, self._ledger, self._turn)),
-            (evt.EVT_REQUESTED, Doorkeeper(self._settings, self._ledger, self._gate.alarms)),
+            (evt.EVT_REQUESTED, Doorkeeper(self._settings, self._ledger, self._gate.alarms).answer),
             (evt.EVT_ESTABLISHED, self._ledger.open),
             (evt.EVT_PDU_RECV, self._ledger.touch),
             (evt.EVT_CONN_CLOSE, _end_what_never_began),

@@ -109,6 +109,16 @@ def test_rules_that_refuse_everybody_do_not_make_the_listener_look_dead(ward: Wa
         assert not listener_answers(ward.settings.model_copy(update={"listener": other}))
 
 
+def test_a_door_that_can_not_be_asked_stays_shut(ward: Ward) -> None:
+    with ward.listening():
+        assert rejection(called(ward, "CAMERA")) is None
+    ward.settings = ward.settings.model_copy(update={"rules": ("no rule at all",)})
+    with ward.listening():
+        assert rejection(called(ward, "CAMERA")) == CALLING
+    (told,) = ward.audit("caller-refused")
+    assert "could not be asked" in told.detail["reason"]
+
+
 def test_many_strangers_cause_few_audit_rows_and_each_is_counted(ward: Ward) -> None:
     ruled(ward, Rule(calling_ae="*", action="refuse"))
     with ward.listening():
