@@ -50,7 +50,7 @@ def fuzz(name: str, options: list[str]) -> None:
                 taker.one(data)
             except Exception as error:
                 say_finding(error)
-                keep_inputs(error, options)
+                keep_inputs(error, data, options)
                 raise
 
         atheris.Setup([sys.argv[0], f"-max_len={taker.longest}", *options], one, custom_mutator=mutator)
@@ -70,12 +70,12 @@ def _place(error: Exception) -> str:
     return f"{Path(ours[-1].filename).name}:{ours[-1].name}"
 
 
-def keep_inputs(error: Exception, options: list[str]) -> None:
-    """Write all the inputs that may have caused a breach: libFuzzer keeps only the last one."""
+def keep_inputs(error: Exception, data: bytes, options: list[str]) -> None:
+    """Write all the inputs that may have caused a breach, the last one first."""
     prefix = "-artifact_prefix="
     folder = next((Path(each.removeprefix(prefix)) for each in options if each.startswith(prefix)), None)
-    inputs = error.inputs if isinstance(error, Breach) else ()
-    if folder is not None and inputs:
+    inputs = [data, *(error.inputs if isinstance(error, Breach) else ())]
+    if folder is not None:
         batch = folder / f"batch-{time.time_ns()}"
         batch.mkdir(parents=True)
         for number, data in enumerate(inputs):

@@ -28,6 +28,8 @@ RSS_MEBIBYTES = 1024
 """So is one that makes the process larger: instrumented it starts at some 300."""
 FINDINGS_AT_MOST = 20
 """A target with so many findings in one run is left alone until somebody has looked."""
+INTERRUPTED = 72
+"""libFuzzer's exit code when it was asked to end."""
 PROGRESS_SECONDS = 10.0
 LINE = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+) corp: (\d+)/\S+.*?rss: (\d+)Mb")
 TOTAL = re.compile(r"stat::number_of_executed_units: (\d+)")
@@ -131,7 +133,7 @@ def _run(name: str, folder: Path, cases: int, seconds: float) -> Chunk:
         for line in _told(child, name, chunk):
             log.write(line)
         child.wait()
-    if child.returncode and not chunk.finding:
+    if child.returncode not in (0, INTERRUPTED) and not chunk.finding:
         chunk.finding = f"exit code {child.returncode}, see {folder / 'last.log'}"
     if chunk.finding:
         _say(f"{name}: {chunk.finding}")

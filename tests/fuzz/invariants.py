@@ -18,8 +18,8 @@ from ward import Ward
 from cds_plugin.commitment.request import ActionStatus
 from cds_plugin.receive.answers import Status
 
-SETTLE_SECONDS = 5.0
-"""An association whose peer is gone has ended by then, and its half objects are removed."""
+SETTLE_SECONDS = 20.0
+"""An association whose peer is gone has ended by then, and its half objects are removed, on a busy machine."""
 MESSAGE_STATUSES = frozenset(int(each) for each in ActionStatus) | {0x0211}
 """What storage commitment answers, and what any service does that is not offered (PS3.7 annex C)."""
 ALLOWED_STATUSES = frozenset(int(each) for each in Status) | MESSAGE_STATUSES
