@@ -19,7 +19,7 @@ from cds_plugin.commitment.request import ActionStatus
 from cds_plugin.receive.answers import Status
 
 SETTLE_SECONDS = 20.0
-"""An association whose peer is gone has ended by then, and its half objects are removed, on a busy machine."""
+"""An association whose peer is gone has ended by then, its half objects removed, on a busy machine too."""
 MESSAGE_STATUSES = frozenset(int(each) for each in ActionStatus) | {0x0211}
 """What storage commitment answers, and what any service does that is not offered (PS3.7 annex C)."""
 ALLOWED_STATUSES = frozenset(int(each) for each in Status) | MESSAGE_STATUSES
