@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,8 @@ def main() -> int:
     parser.add_argument("--no-report", action="store_true", help="leave docs/fuzzing.* as they are")
     parser.add_argument("targets", nargs="*", choices=[*NAMES, []], default=NAMES)
     asked = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _stop())
     found = 0
     for name in asked.targets or NAMES:
         before = len(_progress(asked.folder / name).findings)
@@ -79,11 +82,22 @@ def main() -> int:
     return 1 if found else 0
 
 
+_RUNNING: list[subprocess.Popen[str]] = []
+_STOPPED: list[bool] = []
+
+
+def _stop() -> None:
+    """End the running child; what it did is still counted."""
+    _STOPPED.append(True)
+    for child in _RUNNING:
+        child.terminate()
+
+
 def _fuzzed(name: str, folder: Path, cases: int, seconds: float) -> Progress:
     """Run chunks until a target had its cases or its time; the state is written after each."""
     progress = _progress(folder)
     began, findings = time.monotonic(), len(progress.findings)
-    while progress.cases < cases and time.monotonic() - began < seconds:
+    while progress.cases < cases and time.monotonic() - began < seconds and not _STOPPED:
         started = time.monotonic()
         chunk = _run(name, folder, min(CHUNK, cases - progress.cases), seconds - (started - began))
         progress.cases += chunk.cases
@@ -94,7 +108,7 @@ def _fuzzed(name: str, folder: Path, cases: int, seconds: float) -> Progress:
         if chunk.finding:
             progress.findings.append({"after_cases": progress.cases, "what": chunk.finding})
         (folder / "state.json").write_text(json.dumps(asdict(progress), indent=1) + "\n")
-        if len(progress.findings) - findings >= FINDINGS_AT_MOST or not chunk.cases:
+        if len(progress.findings) - findings >= FINDINGS_AT_MOST or not (chunk.cases or _STOPPED):
             _say(f"{name}: given up after so many findings; see {folder / 'findings'}")
             break
     _say(f"{name}: {progress.cases} cases, {len(progress.findings)} findings in all")
@@ -129,11 +143,12 @@ def _run(name: str, folder: Path, cases: int, seconds: float) -> Chunk:
         child = subprocess.Popen(
             command, cwd=ROOT, stdout=log, stderr=subprocess.PIPE, text=True, errors="replace"
         )
+        _RUNNING[:] = [child]
         chunk = Chunk()
         for line in _told(child, name, chunk):
             log.write(line)
         child.wait()
-    if child.returncode not in (0, INTERRUPTED) and not chunk.finding:
+    if child.returncode not in (0, INTERRUPTED, -signal.SIGTERM) and not chunk.finding:
         chunk.finding = f"exit code {child.returncode}, see {folder / 'last.log'}"
     if chunk.finding:
         _say(f"{name}: {chunk.finding}")

@@ -19,7 +19,9 @@ from cds_plugin.rules import ObjectFacts, ask_door, decide, holds, warnings
 SEPARATOR = b"\n#environment\n"
 """What follows it is one NAME=VALUE per line."""
 CODES = frozenset({"bad_setting", "bad_settings_file"})
-NAMES_A_PLACE = re.compile(rf"(environment|CDS_|({'|'.join(Settings.model_fields)})\b)", re.IGNORECASE)
+NAMES_A_PLACE = re.compile(
+    rf"(environment|CDS_|({'|'.join(Settings.model_fields)})\b)|.*: no such setting", re.I | re.S
+)
 BYTES = 4096
 CALLERS = (
     Caller("CAMERA", "127.0.0.1", "CDS"),

@@ -6,6 +6,7 @@ import pytest
 from targets import TARGETS, corpus_of
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", TARGETS)
 def test_kept_inputs(name: str) -> None:
     paths = corpus_of(name)
