@@ -151,9 +151,10 @@ def association_with(
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
     handlers: Sequence[evt.EventHandlerType] = (),
 ) -> Iterator[Association]:
-    """Yield an association that the peer accepted, and release it; it may have accepted no context.
+    """Yield an association that the peer accepted; it may have accepted no context.
 
-    Raises Unavailable where the peer cannot be reached or rejects the association.
+    It is released, or aborted where the block raises: a release would wait for a peer that is still busy
+    with our request. Raises Unavailable where the peer cannot be reached or rejects the association.
     """
     entity = AE(ae_title=calling_ae)
     entity.connection_timeout = CONNECT_SECONDS
@@ -171,10 +172,15 @@ def association_with(
     )
     if not association.is_established and not _only_contexts_refused(association):
         raise _away(peer, association, tls[0] if tls else None)
+    in_order = False
     try:
         yield association
+        in_order = True
     finally:
-        association.release()
+        if in_order or not association.is_established:
+            association.release()
+        else:
+            association.abort()
 
 
 def _equip(event: Event) -> None:

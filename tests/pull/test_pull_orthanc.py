@@ -100,14 +100,17 @@ def test_a_range_of_days_and_modalities(clinic: Clinic, way: str) -> None:
     assert len(clinic.ward.instances()) == 4
 
 
-@pytest.mark.parametrize("way", ["c-get", "wado-rs"])
-def test_kill_9_in_the_middle_and_on(clinic: Clinic, way: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "how"), [("c-get", signal.SIGKILL), ("wado-rs", signal.SIGKILL), ("c-get", signal.SIGINT)]
+)
+def test_stopped_in_the_middle_and_on(clinic: Clinic, way: str, how: signal.Signals) -> None:
     study = clinic.a_study(40, side=200, syntax=ExplicitVRLittleEndian)
     config = clinic.settings_file(way)
     command = [sys.executable, "-m", "cds_plugin", "pull", "--config", str(config), "--from", NAME]
     with subprocess.Popen([*command, "--study", study], stderr=subprocess.DEVNULL) as process:
         until(lambda: len(clinic.ward.instances()) >= 5 or process.poll() is not None)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(how)
+        assert process.wait(20) != 0
     held = len(clinic.ward.instances())
     assert 5 <= held < 40
     (done,) = documents(clinic.pull("--study", study, retrieve=way))
