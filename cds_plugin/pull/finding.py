@@ -136,7 +136,12 @@ def has_modality(match: Dataset, modalities: Sequence[str]) -> bool:
     return not modalities or not modality or modality in {each.upper() for each in modalities}
 
 
-def _identifier(level: str, **keys: str) -> Dataset:
+def images(study: str, series: str, uids: Sequence[str]) -> Dataset:
+    """Return the identifier of a C-GET or C-MOVE for instances of one series (PS3.4 section C.4.2.1.4)."""
+    return _identifier("IMAGE", StudyInstanceUID=study, SeriesInstanceUID=series, SOPInstanceUID=list(uids))
+
+
+def _identifier(level: str, **keys: str | list[str]) -> Dataset:
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
     for keyword, value in keys.items():

@@ -18,7 +18,7 @@ from cds_plugin.deliver.sender import Peer, association_with
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.pull.bounds import UIDS_PER_REQUEST
 from cds_plugin.pull.desk import Desk
-from cds_plugin.pull.finding import SYNTAXES
+from cds_plugin.pull.finding import SYNTAXES, images
 from cds_plugin.pull.found import Arrival, FoundInstance, arrival_of
 from cds_plugin.pull.syntaxes import TRANSFER_SYNTAXES, by_classes, requests
 from cds_plugin.receive.answers import Offered, response
@@ -59,7 +59,7 @@ class GetRetriever:
             _check_takes_get(association, self.peer)
             try:
                 for series, uids in requests(wanted, UIDS_PER_REQUEST):
-                    _get(association, self.peer, _identifier(study, series, uids))
+                    _get(association, self.peer, images(study, series, uids))
             finally:
                 _remove_unfinished(association)
 
@@ -101,15 +101,6 @@ def _get(association: Association, peer: Peer, identifier: Dataset) -> None:
                 )
     except (RuntimeError, ValueError) as error:
         raise Unavailable("get_broken", f"{peer} went away during a C-GET", "Look at its log.") from error
-
-
-def _identifier(study: str, series: str, uids: Sequence[str]) -> Dataset:
-    identifier = Dataset()
-    identifier.QueryRetrieveLevel = "IMAGE"
-    identifier.StudyInstanceUID = study
-    identifier.SeriesInstanceUID = series
-    identifier.SOPInstanceUID = list(uids)
-    return identifier
 
 
 def _remove_unfinished(association: Association) -> None:

@@ -13,7 +13,7 @@ from cds_db.stages import PulledState
 from cds_plugin.deliver.sender import Peer, association_with
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.pull.bounds import MOVE_SECONDS, UIDS_PER_REQUEST
-from cds_plugin.pull.finding import SYNTAXES
+from cds_plugin.pull.finding import SYNTAXES, images
 from cds_plugin.pull.found import Arrival, FoundInstance
 from cds_plugin.pull.syntaxes import requests
 
@@ -44,7 +44,7 @@ class MoveRetriever:
                 )
             association.dimse_timeout = association.network_timeout = MOVE_SECONDS
             for series, uids in requests(wanted, UIDS_PER_REQUEST):
-                self._move(association, _identifier(study, series, uids))
+                self._move(association, images(study, series, uids))
                 for uid in sorted(self.arrived(uids)):
                     tell(Arrival(uid, PulledState.HELD))
 
@@ -73,12 +73,3 @@ class MoveRetriever:
 
     def _broken(self) -> Unavailable:
         return Unavailable("move_broken", f"{self.peer} went away during a C-MOVE", "Look at its log.")
-
-
-def _identifier(study: str, series: str, uids: Sequence[str]) -> Dataset:
-    identifier = Dataset()
-    identifier.QueryRetrieveLevel = "IMAGE"
-    identifier.StudyInstanceUID = study
-    identifier.SeriesInstanceUID = series
-    identifier.SOPInstanceUID = list(uids)
-    return identifier
