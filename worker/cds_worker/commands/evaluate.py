@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from cds_plugin.config import Settings, load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, report, stderr, stdout
@@ -18,7 +18,14 @@ from cds_plugin.errors import Refused
 from cds_worker.evaluation.cases import Case
 from cds_worker.evaluation.measuring import Measurement, Question
 from cds_worker.evaluation.observing import Observer
-from cds_worker.evaluation.report import write_report
+from cds_worker.evaluation.report import (
+    figure_text,
+    in_words,
+    interval_text,
+    matrix,
+    overall,
+    write_report,
+)
 from cds_worker.evaluation.task import TaskName
 from cds_worker.pipeline import Pipeline
 
@@ -111,22 +118,29 @@ def _report(document: Mapping[str, Any], out: Path) -> bool:
 
 
 def _show(document: Mapping[str, Any], out: Path) -> None:
-    title = f"{document['task']}, {document['split']}: {document['notice']}"
-    table = Table("figure", "value", "95 % interval", "n", "of", "lesion ids", title=escape(title))
-    table.columns[0].no_wrap = True
-    for name, figure in document["figures"].items():
-        if figure["value"] is not None:
-            table.add_row(name, f"{figure['value']:.4f}", _interval(figure), *_basis(figure))
-    stdout.print(table)
+    stdout.print(_overall(document))
+    parts = matrix(document)
+    if parts["rows"]:
+        stdout.print(_parts(parts))
     stdout.print(f"{document['policy']} Everything: {out}", highlight=False, markup=False)
     for each in document["refused"]:
         stderr.print(f"refused {each['path']}: {each['message']}", highlight=False, markup=False)
 
 
-def _interval(figure: Mapping[str, Any]) -> str:
-    bounds = figure["interval_95"]
-    return f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "-"
+def _overall(document: Mapping[str, Any]) -> Table:
+    title = f"{document['task']}, {document['split']}: {document['notice']}"
+    table = Table(Column("figure", overflow="fold"), title=escape(title))
+    for column in ("value", "95 % interval", "n"):
+        table.add_column(column, no_wrap=True)
+    for name, figure in overall(document).items():
+        if figure["value"] is not None:
+            table.add_row(name, figure_text(figure), interval_text(figure), f"{figure['n']} {figure['unit']}")
+    return table
 
 
-def _basis(figure: Mapping[str, Any]) -> tuple[str, str, str]:
-    return str(figure["n"]), figure["unit"], str(figure["lesion_ids"])
+def _parts(parts: Mapping[str, Any]) -> Table:
+    """Return the values by class or fault; their intervals and numbers stand in the report."""
+    table = Table(parts["of"], *map(in_words, parts["columns"]))
+    for row in parts["rows"]:
+        table.add_row(escape(row["item"]), *map(figure_text, row["cells"]))
+    return table
