@@ -12,7 +12,9 @@ from dataclasses import dataclass
 SPECIFIC_CHARACTER_SET = 0x00080005
 ASCII_BELOW = frozenset({b"", b"ISO_IR 6", b"ISO_IR 100", b"ISO_IR 192"})
 """Character sets whose first 128 characters are ASCII (PS3.3 section C.12.1.1.2)."""
-ASKS_MORE = frozenset({0x00181002, 0x0018A001})
+DISORDER = 0
+"""Noted in place of an element that does not rise, or that lacks its VR where VRs are written."""
+ASKS_MORE = frozenset({0x00181002, 0x0018A001, DISORDER})
 """Device UID and Contributing Equipment: who made the object takes more than a text."""
 LONGEST_BYTES = 1024
 """A longer value is no usual one."""
@@ -62,7 +64,7 @@ def plain_texts(noted: list[Noted], implicit: bool) -> dict[str, str] | None:
             return None
         seen.add(element.tag)
         if element.tag == SPECIFIC_CHARACTER_SET:
-            if element.value.strip(b" \0") not in ASCII_BELOW:
+            if element.vr not in (b"", b"CS") or element.value.strip(b" \0") not in ASCII_BELOW:
                 return None
             continue
         meant = TEXTS[element.tag]

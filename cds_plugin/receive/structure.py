@@ -13,7 +13,7 @@ from typing import BinaryIO
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from cds_plugin.receive.bounds import MEBIBYTE
-from cds_plugin.receive.plain import LONGEST_BYTES, NOTED, Noted
+from cds_plugin.receive.plain import DISORDER, LONGEST_BYTES, NOTED, Noted
 
 ELEMENTS = 200_000
 """Elements of one data set, those in sequences of undefined length included."""
@@ -70,6 +70,7 @@ class _Walk:
         self._elements = 0
         self._header_bytes = 0
         self._in_header = True
+        self._last = 0
         self.noted: list[Noted] = []
 
     def data_set(self, encoding: Encoding, depth: int, closed_by: int | None) -> None:
@@ -80,8 +81,8 @@ class _Walk:
             if element.tag == closed_by:
                 return
             self._check_tag(element, depth)
-            if depth == 0 and element.tag in NOTED:
-                self._note(element)
+            if depth == 0:
+                self._look_at(element, encoding)
             self._value(element, encoding, depth)
         if closed_by is not None:
             raise Unparsable("the file ends inside a sequence")
@@ -117,6 +118,14 @@ class _Walk:
             raise Unparsable(f"an element of group {group:04x} stands in the data set")
         if depth == 0 and element.tag >= PIXEL_GROUP:
             self._in_header = False
+
+    def _look_at(self, element: _Element, encoding: Encoding) -> None:
+        """Note an element that decides, and disorder (PS3.5 section 7.1): readers differ on what follows."""
+        if element.tag <= self._last or not (encoding.implicit or element.vr):
+            self.noted.append(Noted(DISORDER, b"", b""))
+        elif element.tag in NOTED:
+            self._note(element)
+        self._last = element.tag
 
     def _note(self, element: _Element) -> None:
         position = self._file.tell()

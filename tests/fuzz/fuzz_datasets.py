@@ -6,7 +6,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 import structlog
@@ -30,9 +30,10 @@ from strangers import SMALL, a_folder, a_ward
 
 from cds_db.models import Instance
 from cds_db.session import snapshot
+from cds_plugin.receive import header
 from cds_plugin.receive.answers import Offered, Status
 from cds_plugin.receive.associations import OpenAssociation
-from cds_plugin.receive.header import PATIENT_ID_CHARACTERS, read_received
+from cds_plugin.receive.header import PATIENT_ID_CHARACTERS, Header, read_received
 from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.part10 import offered_from_file
 from cds_plugin.receive.reception import Reception
@@ -126,16 +127,17 @@ class Datasets:
         return Offered(path, DERMOSCOPIC.decode(), INSTANCE.decode(), syntax.decode(), sender)
 
     def _check_header(self, offered: Offered) -> None:
-        """A header is read or the object is unparsable, and reading leaves nothing behind."""
+        """A header is read, the short way as by pydicom, or unparsable; reading leaves nothing behind."""
         if not offered.transfer_syntax_uid:
             return
-        try:
-            header = read_received(offered.path, offered.transfer_syntax_uid, SMALL.inflated_bytes)
-        except Unparsable:
-            header = None
+        found = _header_of(offered)
+        with _without_the_short_way():
+            by_pydicom = _header_of(offered)
+        if found != by_pydicom:
+            raise Breach("the short way and pydicom read different headers")
         if list(self._incoming.iterdir()) != [offered.path]:
             raise Breach("reading a header leaves files in incoming")
-        if header and max(len(header.patient_id), len(header.issuer_of_patient_id)) > PATIENT_ID_CHARACTERS:
+        if found and max(len(found.patient_id), len(found.issuer_of_patient_id)) > PATIENT_ID_CHARACTERS:
             raise Breach("a patient's identifier is longer than the database takes")
 
     def _rows(self) -> tuple[int, str]:
@@ -160,6 +162,23 @@ class Datasets:
             raise Breach(f"{status!r} and yet stored")
         elif status in KEPT_ASIDE and not (self._ward.directory / "quarantine" / f"{digest}.dcm").is_file():
             raise Breach(f"{status!r} and not in quarantine")
+
+
+def _header_of(offered: Offered) -> Header | None:
+    try:
+        return read_received(offered.path, offered.transfer_syntax_uid, SMALL.inflated_bytes)
+    except Unparsable:
+        return None
+
+
+@contextmanager
+def _without_the_short_way() -> Iterator[None]:
+    before = header.plain_texts
+    header.plain_texts = lambda *_: None
+    try:
+        yield
+    finally:
+        header.plain_texts = before
 
 
 def _meta(syntax: bytes):  # type: ignore[no-untyped-def]
