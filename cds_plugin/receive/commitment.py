@@ -45,15 +45,6 @@ SETTLE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A kept request; `owner` holds its job's lease where the report goes over the same association."""
-
-    job_id: int
-    commitment_id: int | None = None
-    owner: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CommitmentHandler:
     """Handles evt.EVT_N_ACTION of one listener; called from many association threads at once."""
 

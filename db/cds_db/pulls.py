@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from cds_db import audit
@@ -174,14 +174,6 @@ def note_query(session: Session, peer: str, asked: Mapping[str, Json], *, now: d
     audit.append(
         session, event=Event.PEER_QUERIED, actor=actor, now=now, detail={"peer": peer, **dict(asked)}
     )
-
-
-def counts(session: Session, peer: str) -> dict[PullState, int]:
-    """Return how many studies of a peer stand where."""
-    by_state = (
-        select(PulledStudy.state, func.count()).where(PulledStudy.peer == peer).group_by(PulledStudy.state)
-    )
-    return {state: count for state, count in session.execute(by_state)}
 
 
 def _audit(

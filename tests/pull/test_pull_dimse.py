@@ -84,6 +84,7 @@ def test_a_study_is_fetched_once(way: Way) -> None:
     assert way.ward.events().count("instance-stored") == 3
 
 
+@pytest.mark.slow
 def test_a_complete_study_is_only_looked_into_once_it_has_grown(way: Way) -> None:
     study = way.a_study(2)
     way.pull(study, said=2)
@@ -94,6 +95,7 @@ def test_a_complete_study_is_only_looked_into_once_it_has_grown(way: Way) -> Non
     assert not way.pull(study, said=3, again=True).skipped
 
 
+@pytest.mark.slow
 def test_what_the_peer_does_not_send_is_named(way: Way) -> None:
     study = way.a_study(3)
     missing = way.archive.pictures[1].SOPInstanceUID
@@ -105,6 +107,7 @@ def test_what_the_peer_does_not_send_is_named(way: Way) -> None:
     assert way.pull(study).end.state is PullState.COMPLETE
 
 
+@pytest.mark.slow
 def test_what_the_reception_refuses_is_not_fetched_again_unless_told_so(way: Way) -> None:
     study = way.a_study(2)
     bad = way.archive.pictures[0]
@@ -147,6 +150,7 @@ def test_a_peer_that_breaks_off_is_asked_again_for_the_rest(way: Way) -> None:
     assert len(way.ward.instances()) == 4 and "instance-duplicate" not in way.ward.events()
 
 
+@pytest.mark.slow
 def test_a_peer_that_always_breaks_off_is_named(way: Way) -> None:
     study = way.a_study(1)
     way.archive.abort_after = [0] * 10

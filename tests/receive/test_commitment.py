@@ -34,6 +34,7 @@ from cds_plugin.commitment.request import (
     asked_for,
 )
 from cds_plugin.config import PeerEntry
+from cds_plugin.demo.ports import free_ports
 
 REQUESTER = "CAMERA"
 WAIT_SECONDS = 20
@@ -136,9 +137,9 @@ def asked(association: Association, request: Dataset, action: int = 1, uid: str 
 
 
 @pytest.fixture
-def requester(ward: Ward, free_port: int) -> Requester:
+def requester(ward: Ward) -> Requester:
     """Return a requester whose address the settings know."""
-    port = free_port + 1
+    (port,) = free_ports(1)
     known = PeerEntry(name="camera", ae_title=REQUESTER, host=LOOPBACK, port=port)
     ward.settings = ward.settings.model_copy(update={"peers": (known,)})
     return Requester(ward, port)
@@ -233,6 +234,7 @@ def test_the_report_comes_over_the_same_association_where_the_role_was_negotiate
     until(lambda: [row.state for row in rows(ward)] == [CommitmentState.REPORTED] * 2)
 
 
+@pytest.mark.slow
 def test_an_association_that_is_over_gets_its_report_over_a_new_one(ward: Ward, requester: Requester) -> None:
     picture = a_photograph()
     with ward.listening(), requester.listening():
@@ -260,6 +262,7 @@ def test_a_requester_without_a_known_address_is_told_here_or_waits(ward: Ward, r
     assert "no address is known for AE title CAMERA" in (rows(ward)[1].last_error or "")
 
 
+@pytest.mark.slow
 def test_a_requester_that_is_away_or_refuses_is_tried_again(ward: Ward, requester: Requester) -> None:
     with ward.listening():
         requester.ask((DERMOSCOPIC, generate_uid()))
@@ -353,6 +356,7 @@ def test_bounds_of_a_request_and_of_all_that_wait(ward: Ward, monkeypatch: pytes
         keep(ward, "C", 1)
 
 
+@pytest.mark.slow
 def test_a_large_request_is_kept_quickly_and_whole(ward: Ward, requester: Requester) -> None:
     references = [(DERMOSCOPIC, f"1.2.{n}") for n in range(1500)]
     with ward.listening(), requester.listening():
