@@ -31,6 +31,7 @@ class Plugin:
     pacs_port: int
     environment: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=lambda: free_ports(1)[0])
+    web_port: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[str] | None = None
     pids: dict[str, int] = field(default_factory=dict)
 
@@ -40,6 +41,7 @@ class Plugin:
             f"[listener]\nport = {self.port}\nquiet_seconds = 1.0\n"
             f'[[destinations]]\nname = "pacs"\nae_title = "{self.pacs_ae}"\nhost = "{LOOPBACK}"\n'
             f'port = {self.pacs_port}\n[[rules]]\ncalling_ae = "*"\nresults_to = ["pacs"]\n'
+            f"[web]\nenabled = true\nport = {self.web_port}\n"
         )
         with (self.directory / "log").open("a") as log:
             self.process = subprocess.Popen(

@@ -53,6 +53,12 @@ def sent_with_storescu(dcmtk: Dcmtk, plugin: Plugin, files: list[Path]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def sent_over_the_web(plugin: Plugin, files: list[Path]) -> None:
+    client = DICOMwebClient(url=f"http://{LOOPBACK}:{plugin.web_port}")
+    answer = client.store_instances([dcmread(each) for each in files])
+    assert len(answer.ReferencedSOPSequence) == len(files)
+
+
 def found_in(pacs: Orthanc, study: str) -> list[Dataset]:
     """Return every object of a study as WADO-RS gives it back."""
     client = DICOMwebClient(url=pacs.dicomweb_url)
@@ -176,7 +182,8 @@ def test_a_late_image_makes_a_revision_and_a_repeated_one_does_not(
     time.sleep(3)
     assert plugin.wait_for(study) == before
 
-    sent_with_storescu(dcmtk, plugin, [late])
+    assert plugin.pids["web"]
+    sent_over_the_web(plugin, [late])
     after = plugin.wait_for(study, revision=2)
     assert after["instances"] == 2
     kept = {result["sop_instance_uid"] for result in before["results"]}
