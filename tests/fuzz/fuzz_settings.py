@@ -20,7 +20,8 @@ SEPARATOR = b"\n#environment\n"
 """What follows it is one NAME=VALUE per line."""
 CODES = frozenset({"bad_setting", "bad_settings_file"})
 NAMES_A_PLACE = re.compile(
-    rf"(environment|CDS_|({'|'.join(Settings.model_fields)})\b)|.*: no such setting", re.I | re.S
+    rf"(environment|CDS_|({'|'.join(Settings.model_fields)})\b)|.*: (no such setting|holds a NUL)",
+    re.I | re.S,
 )
 BYTES = 4096
 CALLERS = (
