@@ -3,14 +3,17 @@
 # make check  format, lint, types, imports, fast tests
 # make setup  .venv with everything
 # make fuzz   strangers' bytes against listener, reception and settings   (CASES=100000 of each, resumes)
+# make bench-ingest    objects per second beside Orthanc and storescp   (ROUNDS=3)
+# make soak-listener   the listener's memory over 10,000 associations and 100,000 bare connects
 PYTHON ?= python3
 BIN := .venv/bin
 export DERM_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 PACS ?= store
 STUDY ?=
 CASES ?= 100000
+ROUNDS ?= 3
 
-.PHONY: setup demo check lint test peers constraints fuzz clean
+.PHONY: setup demo check lint test peers constraints fuzz bench-ingest soak-listener clean
 
 setup: .venv/with-everything
 
@@ -52,6 +55,14 @@ constraints: setup
 .venv/with-fuzz: .venv/with-everything
 	$(BIN)/pip install -q -c constraints.txt -e ".[fuzz]"
 	touch $@
+
+bench-ingest: setup peers
+	$(BIN)/python -m benchmarks.ingest --rounds $(ROUNDS) --out docs/performance/ingest.json
+	$(BIN)/python -m benchmarks.report
+
+soak-listener: setup
+	$(BIN)/python -m benchmarks.soak --out docs/performance/soak.json
+	$(BIN)/python -m benchmarks.report
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

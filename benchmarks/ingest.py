@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.objects import Kind, Pixels, drawn, write_study
-from benchmarks.receivers import AE_TITLE, OrthancServer, Plugin, Receiver, Storescp, versions
+from benchmarks.receivers import AE_TITLE, OrthancServer, Plugin, Receiver, Storescp, cpu_seconds, versions
 from cds_plugin.demo.ports import LOOPBACK
 
 STORESCU = "/usr/bin/storescu"
@@ -52,6 +52,10 @@ class Sample:
     receiver: str
     round: int
     seconds: float
+    cpu_seconds: float
+    """Processor time of the receiver, which says the same on a busy machine."""
+    load: float
+    """The load average of the machine when it began: more than its cores means that others were at work."""
 
 
 CASES = (
@@ -78,9 +82,10 @@ def measure(
             pixels = drawn(case.kind)
             for number in range(-1, rounds):
                 for receiver in everyone:
-                    seconds = _hand_over(receiver, case, pixels, folder / "sent", variables, number)
+                    load = os.getloadavg()[0]
+                    taken = _hand_over(receiver, case, pixels, folder / "sent", variables, number)
                     if number >= 0:
-                        yield Sample(environment, case.name, receiver.name, number, seconds)
+                        yield Sample(environment, case.name, receiver.name, number, *taken, round(load, 1))
 
 
 def _receivers(
@@ -96,17 +101,19 @@ def _receivers(
 
 def _hand_over(
     receiver: Receiver, case: Case, pixels: Pixels, folder: Path, variables: Mapping[str, str], number: int
-) -> float:
-    """Return the seconds of one hand-over; round -1 warms up with a few objects."""
+) -> tuple[float, float]:
+    """Return the seconds of one hand-over and the receiver's processor time; round -1 warms up."""
     objects = case.objects if number >= 0 else 5
     batches = [write_study(pixels, objects, folder / str(each)) for each in range(case.senders)]
     os.sync()
     before = receiver.held()
+    used = cpu_seconds(receiver)
     seconds = _send(receiver, case.kind, batches, variables)
+    used = cpu_seconds(receiver) - used
     kept = receiver.held() - before
     assert kept == objects * case.senders, f"{receiver.name} holds {kept} of {objects * case.senders}"
     shutil.rmtree(folder)
-    return seconds
+    return round(seconds, 4), round(used, 3)
 
 
 def _send(
@@ -116,7 +123,8 @@ def _send(
     surroundings = {**os.environ, **variables}
     started = time.monotonic()
     senders = [
-        subprocess.Popen([*command, *map(str, batch)], env=surroundings, stderr=None) for batch in batches
+        subprocess.Popen([*command, *map(str, batch)], env=surroundings, stderr=subprocess.DEVNULL)
+        for batch in batches
     ]
     codes = [each.wait(SEND_SECONDS) for each in senders]
     seconds = time.monotonic() - started
@@ -133,7 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for sample in measure(environment, cases, options.receiver, options.rounds, options.processes):
             samples.append(sample)
             print(
-                f"{sample.environment:9}  {sample.case:20}  {sample.receiver:10}  {sample.seconds:7.3f} s",
+                f"{sample.environment:9}  {sample.case:20}  {sample.receiver:10}  {sample.seconds:7.3f} s"
+                f"  {sample.cpu_seconds:6.2f} s of processor",
                 file=sys.stderr,
                 flush=True,
             )

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+import psutil
 from sqlalchemy import func, select
 
 from cds_db.migrate import upgrade
@@ -46,6 +47,10 @@ class Receiver(Protocol):
     def held(self) -> int:
         """Return how many objects it holds."""
 
+    @property
+    def pids(self) -> Sequence[int]:
+        """Return its processes; what they started counts with them."""
+
 
 @dataclass
 class Plugin:
@@ -59,6 +64,7 @@ class Plugin:
     name: str = "cds-plugin"
     port: int = field(default_factory=lambda: free_ports(1)[0])
     listener_pid: int = 0
+    pids: list[int] = field(default_factory=list)
     _running: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -96,7 +102,8 @@ class Plugin:
 
     def _start(self, part: str, config: Path) -> int:
         command = [sys.executable, "-m", "cds_plugin", part, "--config", str(config)]
-        return _started(command, self.directory / f"{part}.log", self.environment, self._running)
+        self.pids.append(_started(command, self.directory / f"{part}.log", self.environment, self._running))
+        return self.pids[-1]
 
 
 @dataclass
@@ -107,6 +114,7 @@ class OrthancServer:
     environment: Mapping[str, str]
     name: str = "Orthanc"
     port: int = 0
+    pids: list[int] = field(default_factory=list)
     _server: Orthanc | None = None
 
     def __enter__(self) -> Self:
@@ -114,6 +122,8 @@ class OrthancServer:
         server = Orthanc(self.directory, http_port, self.port, ae_title=AE_TITLE)
         with _environment(self.environment):
             self._server = server.__enter__()
+        assert server.process is not None
+        self.pids = [server.process.pid]
         return self
 
     def __exit__(
@@ -139,6 +149,7 @@ class Storescp:
     environment: Mapping[str, str]
     name: str = "storescp"
     port: int = field(default_factory=lambda: free_ports(1)[0])
+    pids: list[int] = field(default_factory=list)
     _running: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -148,7 +159,7 @@ class Storescp:
         binary = shutil.which("storescp", path="/usr/local/bin:/usr/bin:/bin")
         assert binary is not None, "dcmtk is not installed"
         command = [binary, "--fork", "+xy", "-aet", AE_TITLE, "-od", str(files), str(self.port)]
-        _started(command, self.directory / "storescp.log", self.environment, self._running)
+        self.pids = [_started(command, self.directory / "storescp.log", self.environment, self._running)]
         _wait_for_echo(self)
         return self
 
@@ -160,6 +171,17 @@ class Storescp:
     def held(self) -> int:
         """Return the files written."""
         return sum(1 for _ in (self.directory / "files").iterdir())
+
+
+def cpu_seconds(receiver: Receiver) -> float:
+    """Return the processor time that a receiver has used, its ended children included."""
+    total = 0.0
+    for pid in receiver.pids:
+        root = psutil.Process(pid)
+        for each in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += sum(each.cpu_times()[:4])
+    return total
 
 
 def versions() -> dict[str, str]:

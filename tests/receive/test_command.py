@@ -6,7 +6,7 @@ import io
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID, JPEGBaseline8Bit
 from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, C_STORE_RSP
@@ -67,6 +67,7 @@ def test_other_commands_and_unusual_forms_are_left_alone() -> None:
     assert [store_request(each) for each in unusual] == [None] * len(unusual)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_no_bytes_are_a_surprise(noise: bytes) -> None:
     usual = command_of(a_request())

@@ -6,7 +6,7 @@ import io
 import struct
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom.filereader import read_dataset
 
@@ -62,6 +62,7 @@ def test_a_usual_header_is_read_shortly(implicit: bool) -> None:
     assert full.patient_id == "P 1" and full.image_type == ("ORIGINAL", "PRIMARY")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(TEXTS)), VALUE, min_size=1), CHARACTER_SETS, st.booleans())
 @example({0x00100020: b"A\\B"}, b"", False)
 @example({0x00080008: b" A \\ B "}, b"", False)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cds_plugin.durable import remove_orphans
@@ -57,6 +57,24 @@ def test_the_same_bytes_again_are_one_file(spool: Spool) -> None:
     assert keep(spool, b"other") != keep(spool, b"picture")
 
 
+def test_what_a_crash_left_under_the_name_is_replaced(spool: Spool) -> None:
+    path = spool.directory / keep(spool, b"picture")
+    path.write_bytes(b"pict")
+    assert spool.directory / keep(spool, b"picture") == path
+    assert path.read_bytes() == b"picture"
+    assert not list(spool.incoming.iterdir())
+
+
+def test_a_file_system_without_links_will_do(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.link", refused)
+    assert (spool.directory / keep(spool, b"picture")).read_bytes() == b"picture"
+    assert not list(spool.incoming.iterdir())
+
+
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_no_content_leaves_the_spool(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     spool = Spool(tmp_path_factory.getbasetemp() / "property")
