@@ -20,7 +20,7 @@ from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from cds_bundles.digest import BUNDLE_NAMES, bundle_digest, shipped_bundles, shipped_manifest
+from cds_bundles.digest import BUNDLE_NAMES, bundle_digest, bundle_version, shipped_bundles, shipped_manifest
 from cds_plugin.decoder import Decoder
 from cds_plugin.dicomize import Dicomizer
 from cds_plugin.phantom import draw_phantom
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.slow
 KEYS = {"input", "sop_instance_uid", "quality", "lesions", "outputs", "bundles", "seconds"}
 LESION_KEYS = {
     *("number", "bbox", "score", "area_px", "area_mm2", "finding", "probabilities", "malignancy"),
+    *("flagged", "prediction_set", "ood_score", "unfamiliar"),
 }
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
@@ -204,9 +205,11 @@ def test_a_line_has_the_shape_of_the_contract(run: Run) -> None:
     assert set(line) >= KEYS
     assert line["quality"]["verdict"] in ("diagnostic", "limited")
     assert line["bundles"] == {
-        name: {"version": "0.1.0", "sha256": bundle_digest(path)} for name, path in shipped_bundles().items()
+        name: {"version": bundle_version(path), "sha256": bundle_digest(path)}
+        for name, path in shipped_bundles().items()
     }
     assert set(line["outputs"]) == {"source", "seg", "sr", "overlay"}
+    assert set(line["operating_point"]) == {"malignancy_threshold", "sensitivity"}
     assert line["lesions"], "nothing found in a drawn lesion"
     for number, lesion in enumerate(line["lesions"], start=1):
         assert set(lesion) == LESION_KEYS

@@ -68,12 +68,13 @@ class Offline:
         analysis, built = self.pipeline.results(photograph.header, photograph.rgb, analysis, FIRST_REVISION)
         outputs = {each.kind: self._write(f"{stem}.{each.kind.value}.dcm", each.as_bytes()) for each in built}
         shown = activation_pictures(self.pipeline.classifier, photograph.rgb, analysis) if self.maps else ()
-        maps = [self._write(f"{stem}.lesion{number}.png", picture) for number, picture in shown]
+        drawn = [self._write(f"{stem}.lesion{number}.png", picture) for number, picture in shown]
         return {
             "input": given.given,
             "sop_instance_uid": str(photograph.header.SOPInstanceUID),
             **findings_json(analysis, photograph.pixel_spacing_mm),
-            "outputs": {**_outputs(source, outputs), "maps": [str(each.resolve()) for each in maps]},
+            "outputs": _outputs(source, outputs)
+            | ({"maps": list(map(_absolute, drawn))} if self.maps else {}),
             "seconds": {**decoding, **analysis.seconds},
         }
 
@@ -120,6 +121,10 @@ def _values(header: Dataset, keyword: str) -> Sequence[object]:
     return value if isinstance(value, MultiValue) else [value]
 
 
-def _outputs(source: Path, built: Mapping[ResultKind, Path]) -> dict[str, str | None]:
+def _absolute(path: Path) -> str:
+    return str(path.resolve())
+
+
+def _outputs(source: Path, built: Mapping[ResultKind, Path]) -> dict[str, Any]:
     written = {kind.value: str(built[kind].resolve()) if kind in built else None for kind in ResultKind}
     return {"source": str(source.resolve()), **written}
