@@ -69,12 +69,12 @@ class Offline:
         outputs = {each.kind: self._write(f"{stem}.{each.kind.value}.dcm", each.as_bytes()) for each in built}
         shown = activation_pictures(self.pipeline.classifier, photograph.rgb, analysis) if self.maps else ()
         drawn = [self._write(f"{stem}.lesion{number}.png", picture) for number, picture in shown]
+        maps = {"maps": [str(each.resolve()) for each in drawn]} if self.maps else {}
         return {
             "input": given.given,
             "sop_instance_uid": str(photograph.header.SOPInstanceUID),
             **findings_json(analysis, photograph.pixel_spacing_mm),
-            "outputs": _outputs(source, outputs)
-            | ({"maps": list(map(_absolute, drawn))} if self.maps else {}),
+            "outputs": {**_outputs(source, outputs), **maps},
             "seconds": {**decoding, **analysis.seconds},
         }
 
@@ -119,10 +119,6 @@ def check_admitted(header: Dataset) -> None:
 def _values(header: Dataset, keyword: str) -> Sequence[object]:
     value = element_value(header, keyword)
     return value if isinstance(value, MultiValue) else [value]
-
-
-def _absolute(path: Path) -> str:
-    return str(path.resolve())
 
 
 def _outputs(source: Path, built: Mapping[ResultKind, Path]) -> dict[str, Any]:
