@@ -21,6 +21,8 @@ SHORT_SIDE = 160
 """Pixels of the shorter side that the network sees."""
 STRIDE = 16
 """Both sides of the network's input are multiples of this."""
+STAGES = 5
+"""Of the body's blocks; timm would keep and run the two behind them too."""
 FEATURE_LEVEL = 3
 """The body ends at stride 16: textures and colours tell the kinds apart, whole objects need not be known."""
 
@@ -39,6 +41,7 @@ class SceneNetwork(nn.Module):
         body: Any = timm.create_model(
             ARCHITECTURE, pretrained=start == "timm", features_only=True, out_indices=(FEATURE_LEVEL,)
         )
+        body.blocks = body.blocks[:STAGES]
         self.body: nn.Module = body
         if start == "package":
             body.load_state_dict(packaged_weights(body.state_dict()))
