@@ -61,6 +61,7 @@ bench-ingest: setup peers
 	$(BIN)/python -m benchmarks.report
 
 soak-listener: setup
+	rm -f docs/performance/soak*.json
 	$(BIN)/python -m benchmarks.soak --out docs/performance/soak.json
 	$(BIN)/python -m benchmarks.report
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -103,27 +101,28 @@ def test_a_port_that_is_taken_is_named(ward: Ward) -> None:
         share(settings, None, threading.Event())
 
 
-def _hold(path: Path, ready: threading.Event) -> None:
-    with SharedTurn(path):
-        ready.set()
-        time.sleep(60)
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cds_plugin.receive.turn import SharedTurn
+with SharedTurn(Path(sys.argv[1])):
+    print("mine", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_a_turn_is_waited_for_and_given_back_by_the_dead(tmp_path: Path) -> None:
     path = tmp_path / "cds.db.turn"
-    spawned = multiprocessing.get_context("spawn")
-    ready = spawned.Event()
-    holder = spawned.Process(target=_hold, args=(path, ready))
-    holder.start()
-    assert ready.wait(60)
-    mine = threading.Event()
-    waiting = threading.Thread(target=_take, args=(SharedTurn(path), mine))
-    waiting.start()
-    assert not mine.wait(0.3)
-    os.kill(holder.pid or 0, signal.SIGKILL)
-    assert mine.wait(10)
-    waiting.join()
-    holder.join()
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "mine\n"
+        mine = threading.Event()
+        waiting = threading.Thread(target=_take, args=(SharedTurn(path), mine))
+        waiting.start()
+        assert not mine.wait(0.3)
+        holder.kill()
+        assert mine.wait(10)
+        waiting.join()
 
 
 def _take(turn: SharedTurn, mine: threading.Event) -> None:
