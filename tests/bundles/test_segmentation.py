@@ -29,18 +29,18 @@ from cds_bundles.segmentation import (
 )
 from cds_bundles.segmenter_data import read_lesion
 from cds_bundles.segmenter_figures import dice, figure, iou, matched, whole_mask
-from cds_bundles.segmenter_network import build_segmenter, freeze_statistics
+from cds_bundles.segmenter_network import CONTOUR_SIDE, build_segmenter, freeze_statistics
 from cds_bundles.weights import save_half
 
 FRAME = (240, 320)
-FLOOR_IOU = 0.70
+FLOOR_IOU = 0.76
 """Well under the measured mean of the whole held-out part: this sample is small and hard."""
 LARGEST_BUNDLE_BYTES = 25_000_000
 
 
 def a_disc(box: tuple[float, float, float, float], score: float = 0.9) -> Detection:
     """A find whose soft mask is an ellipse that touches its box."""
-    ys, xs = (np.mgrid[0:28, 0:28] + 0.5) / 14.0 - 1.0
+    ys, xs = (np.mgrid[0:CONTOUR_SIDE, 0:CONTOUR_SIDE] + 0.5) / (CONTOUR_SIDE / 2) - 1.0
     soft = np.clip(0.5 + 7.0 * (1.0 - np.hypot(xs, ys)), 0.0, 1.0)
     return Detection(np.array(box, np.float32), soft.astype(np.float32), score)
 
@@ -169,7 +169,7 @@ def test_statistics_stay_frozen_in_training() -> None:
         "labels": torch.ones(1, dtype=torch.int64),
         "masks": torch.ones(1, 128, 128, dtype=torch.uint8),
     }
-    losses = network([torch.rand(3, 128, 128)], [target])
+    losses = network.losses([torch.rand(3, 128, 128)], [target])
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert before
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
@@ -212,7 +212,7 @@ def test_the_same_picture_gives_the_same_lesions(segmenter: LesionSegmenter) -> 
 
 def test_held_out_real_lesions_are_outlined(segmenter: LesionSegmenter, derm_test_data: Path) -> None:
     _, held_out = split(read_index(derm_test_data / "index.csv"))
-    task1 = [picture for picture in held_out if picture.source == "isic2018_task1"][::16]
+    task1 = [picture for picture in held_out if picture.source == "isic2018_task1"][::13]
     overlaps = []
     for picture in task1:
         rgb, mask = read_lesion(picture)
