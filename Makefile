@@ -30,7 +30,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: setup peers check
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -n 2 --dist loadfile -m slow
 
 peers:
 	tests/get-peers

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.slow
 
 WAYS = ["c-get", "c-move", "wado-rs"]
 WAIT_SECONDS = 60
+MANY = 120
+"""Objects of a study that is still being fetched when something stops."""
 
 
 def body(path: Path) -> bytes:
@@ -104,7 +106,7 @@ def test_a_range_of_days_and_modalities(clinic: Clinic, way: str) -> None:
     ("way", "how"), [("c-get", signal.SIGKILL), ("wado-rs", signal.SIGKILL), ("c-get", signal.SIGINT)]
 )
 def test_stopped_in_the_middle_and_on(clinic: Clinic, way: str, how: signal.Signals) -> None:
-    study = clinic.a_study(40, side=200, syntax=ExplicitVRLittleEndian)
+    study = clinic.a_study(MANY, side=200, syntax=ExplicitVRLittleEndian)
     config = clinic.settings_file(way)
     command = [sys.executable, "-m", "cds_plugin", "pull", "--config", str(config), "--from", NAME]
     with subprocess.Popen([*command, "--study", study], stderr=subprocess.DEVNULL) as process:
@@ -112,15 +114,15 @@ def test_stopped_in_the_middle_and_on(clinic: Clinic, way: str, how: signal.Sign
         process.send_signal(how)
         assert process.wait(20) != 0
     held = len(clinic.ward.instances())
-    assert 5 <= held < 40
+    assert 5 <= held < MANY
     (done,) = documents(clinic.pull("--study", study, retrieve=way))
-    assert (done["state"], done["held_before"], done["fetched"]) == ("complete", held, 40 - held)
-    assert len(clinic.ward.spooled()) == 40 and not clinic.ward.incoming()
-    assert clinic.ward.events().count("instance-stored") == 40
+    assert (done["state"], done["held_before"], done["fetched"]) == ("complete", held, MANY - held)
+    assert len(clinic.ward.spooled()) == MANY and not clinic.ward.incoming()
+    assert clinic.ward.events().count("instance-stored") == MANY
 
 
 def test_a_peer_that_dies_in_the_middle_is_named_and_asked_again_later(clinic: Clinic) -> None:
-    study = clinic.a_study(40, side=200, syntax=ExplicitVRLittleEndian)
+    study = clinic.a_study(MANY, side=200, syntax=ExplicitVRLittleEndian)
     config = clinic.settings_file("c-get")
     command = [sys.executable, "-m", "cds_plugin", "pull", "--config", str(config), "--from", NAME]
     with subprocess.Popen([*command, "--study", study], stderr=subprocess.PIPE, text=True) as process:
@@ -131,7 +133,7 @@ def test_a_peer_that_dies_in_the_middle_is_named_and_asked_again_later(clinic: C
     held = len(clinic.ward.instances())
     with clinic.orthanc:
         (done,) = documents(clinic.pull("--study", study))
-    assert (done["state"], done["fetched"]) == ("complete", 40 - held)
+    assert (done["state"], done["fetched"]) == ("complete", MANY - held)
 
 
 def test_a_move_to_a_listener_that_is_not_there_or_unknown(clinic: Clinic) -> None:
