@@ -295,13 +295,11 @@ def test_a_tampered_bundle_is_refused_and_nothing_is_analysed(corpus: Path, tmp_
     assert (done.returncode, done.stdout) == (1, "")
     assert "bundle_digest" in done.stderr
     assert BUNDLE_NAMES[1] in done.stderr
+    environment = {**os.environ, "CDS_BUNDLES__DIRECTORY": str(bundles)}
+    plugin = [sys.executable, "-m", "cds_plugin"]
+    subprocess.run([*plugin, "db", "upgrade"], check=True, cwd=tmp_path, env=environment)
     worker = subprocess.run(
-        [sys.executable, "-m", "cds_plugin", "worker"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "CDS_BUNDLES__DIRECTORY": str(bundles)},
+        [*plugin, "worker"], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
     )
     assert worker.returncode == 1
     assert "bundle_digest" in worker.stderr
