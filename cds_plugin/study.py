@@ -164,7 +164,7 @@ class OperatingPoint:
 
     malignancy_threshold: float
     sensitivity: float | None
-    """What the threshold gave on held-out lesions; None where a site chose the threshold itself."""
+    """What the threshold was fitted to reach; None where a site chose the threshold itself."""
     ood_threshold: float
 
     def flags(self, lesion: Lesion) -> bool:

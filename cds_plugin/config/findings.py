@@ -20,5 +20,8 @@ class Findings(Table):
         description="0 to 1, instead of the bundle's threshold for that sensitivity",
     )
     ood_threshold: float = Field(
-        0.99, ge=0, le=1, description="0 to 1: the out-of-distribution score from which on a report says so"
+        0.99,
+        ge=0,
+        le=1,
+        description="0 to 1: the out-of-distribution score from which on a lesion is unfamiliar",
     )
