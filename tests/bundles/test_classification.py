@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 
 from cds_bundles.classes import CLASSES, MALIGNANT_COLUMNS
 from cds_bundles.classification import LesionClassifier
-from cds_bundles.classifier_network import lesion_network
+from cds_bundles.classifier_network import (
+    PRETRAINED_PACKAGES,
+    lesion_network,
+    packaged_weights,
+    to_network_input,
+)
 from cds_bundles.classifier_training import Schedule
 from cds_bundles.digest import shipped_bundles
 from cds_bundles.index import HELD_OUT_FOLD, read_index
@@ -230,3 +235,16 @@ def test_the_interval_draws_lesions_not_pictures() -> None:
 def test_the_network_is_the_published_architecture() -> None:
     parameters = sum(p.numel() for p in lesion_network().parameters())
     assert 3.3e6 < parameters < 3.5e6
+
+
+@pytest.mark.parametrize("architecture", list(PRETRAINED_PACKAGES))
+def test_every_architecture_starts_from_its_packaged_weights(architecture: str) -> None:
+    pytest.importorskip(PRETRAINED_PACKAGES[architecture])
+    network = lesion_network("package", architecture=architecture)
+    target = network.state_dict()
+    body = {name: tensor for name, tensor in target.items() if not name.startswith("classifier.")}
+    body = {name: tensor for name, tensor in body.items() if not name.endswith("num_batches_tracked")}
+    start = packaged_weights(body, architecture)
+    assert all(torch.equal(start[name], body[name]) for name in body)
+    batch = to_network_input(noise(96, 96)[None])
+    assert network.eval()(batch).shape == (1, len(CLASSES))
