@@ -101,8 +101,8 @@ class ClassifierTraining:
     ) -> None:
         """`work_directory` holds the run's state, `weights` the exported file, `context` that of use.
 
-        `go_on_from`: shipped weights to train further instead of those that `start` names. `compiled`: through
-        torch.compile, which is about a fifth faster on a CPU and needs a C++ compiler.
+        `go_on_from`: shipped weights to train further instead of those that `start` names. `compiled`:
+        through torch.compile, which is about a fifth faster on a CPU and needs a C++ compiler.
         """
         torch.set_num_threads(threads)
         set_determinism(seed)
