@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -14,6 +14,7 @@ from cds_plugin.elements import element_value
 from cds_plugin.errors import Refused
 from cds_plugin.results.context import ResultContext
 from cds_plugin.results.overlay import build_overlay
+from cds_plugin.results.predecessors import Predecessor
 from cds_plugin.results.report import build_report
 from cds_plugin.results.segmentation import build_segmentation
 from cds_plugin.results.source import Source, read_source
@@ -40,17 +41,19 @@ def build_results(
     analysis: Analysis,
     revision: int,
     created: datetime | None = None,
+    predecessors: Sequence[Predecessor] = (),
 ) -> tuple[BuiltResult, ...]:
     """Return SEG (where there are lesions), SR (always) and overlay (where there are pixels) of one picture.
 
     `photograph_header` is the source without its pixels, `rgb` its (rows, columns, 3) pixels in sRGB or None
-    when it could not be decoded, `created` the aware moment to write into the objects, now by default.
+    when it could not be decoded, `created` the aware moment to write into the objects, now by default,
+    `predecessors` the earlier reports that the SR names.
     The same input, software, bundles, revision and moment give the same bytes.
     Raises Refused when the header can't be referred to, or its size is not that of the analysis.
     """
     source = read_source(photograph_header)
     _check_size(source, rgb, analysis)
-    context = ResultContext(source, analysis, revision, created or datetime.now(UTC))
+    context = ResultContext(source, analysis, revision, created or datetime.now(UTC), tuple(predecessors))
     return tuple(_build(context, rgb))
 
 

@@ -58,6 +58,10 @@ IMAGING_MEASUREMENTS = _row("126010", "DCM", "Imaging Measurements", "container"
 QUALITATIVE_EVALUATIONS = _row("C0034375", "UMLS", "Qualitative Evaluations", "container", "TID 1500")
 COMMENT = _row("121106", "DCM", "Comment", "research notice and statements in words", "CID 12101")
 DEVICE_OBSERVER = _row("121007", "DCM", "Device", "observer type", "CID 270")
+REPLACED_REPORT = _row("121360", "DCM", "Replaced report", "predecessor of a repeated analysis", "CID 7009")
+ADDENDED_REPORT = _row(
+    "121361", "DCM", "Addended report", "predecessor of a late picture's report", "CID 7009"
+)
 
 # Image quality
 IMAGE_QUALITY = _row("111101", "DCM", "Image Quality", "verdict of the quality gate", "CID 6014")

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from cds_plugin.results.identity import SOFTWARE_VERSION
+from cds_plugin.results.predecessors import Predecessor
 from cds_plugin.results.source import TYPE_2_OF_PATIENT_AND_STUDY, Source
 from cds_plugin.results.uids import derive_uid
 from cds_plugin.study import Analysis, Lesion, ResultKind
@@ -18,12 +19,16 @@ RESEARCH_NOTICE = "Research use only, not for diagnosis"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResultContext:
-    """One picture's analysis on its way to DICOM; `created` is aware."""
+    """One picture's analysis on its way to DICOM; `created` is aware.
+
+    `predecessors` are the earlier reports that its report follows.
+    """
 
     source: Source
     analysis: Analysis
     revision: int
     created: datetime
+    predecessors: tuple[Predecessor, ...] = ()
 
     def uid(self, *parts: str) -> UID:
         """Derive a UID from the picture, the software, the bundles, the revision and `parts`."""

@@ -28,6 +28,7 @@ from cds_plugin.results.context import RESEARCH_NOTICE, ResultContext, reference
 from cds_plugin.results.equipment import finish, object_arguments, plain_text
 from cds_plugin.results.findings import algorithm, lesion_group
 from cds_plugin.results.identity import MANUFACTURER, MODEL_NAME
+from cds_plugin.results.predecessors import predecessor_items
 from cds_plugin.results.source import Source
 from cds_plugin.results.uids import device_uid
 from cds_plugin.study import Analysis, Quality, ResultKind, Verdict
@@ -54,6 +55,8 @@ def build_report(context: ResultContext, segmentation: Dataset | None) -> Datase
         coding_schemes=[_private_scheme()],
         **object_arguments(context, ResultKind.REPORT),
     )
+    if context.predecessors:
+        report.PredecessorDocumentsSequence = predecessor_items(context.predecessors)
     finish(report, context, DESCRIPTION)
     return report
 
