@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cds_bundles.autoencoder import reconstruction_psnr_db
-from cds_bundles.quality_limits import Verdict, judge, read_limits, strangeness
+from cds_bundles.quality_limits import Verdict, defect_score, judge, read_limits, strangeness
 from cds_bundles.quality_measures import measure
 from cds_bundles.quality_scene import kinds
 from cds_bundles.weights import load_half
@@ -26,6 +26,8 @@ class QualityAssessment:
     reasons: tuple[str, ...]
     psnr_db: float | None
     """PSNR in dB of the autoencoder's reconstruction, on RGB in [0, 1]."""
+    defect: float | None
+    """The worst defect by the table: over 0.5 doubtful, over 1 useless; None where no row ever refuses."""
     measures: Mapping[str, float]
     """Every measure by name; `psnr_db`, `strangeness` and the probability of each of KINDS among them."""
 
@@ -53,7 +55,8 @@ class QualityGate:
         """The assessment of `rgb`, uint8 (H, W, 3) sRGB of any size from 1x1 up."""
         measures = self.measure(rgb)
         verdict, reasons = judge(measures, self.limits)
-        return QualityAssessment(verdict, reasons, measures["psnr_db"], measures)
+        defect = defect_score(measures, self.limits)
+        return QualityAssessment(verdict, reasons, measures["psnr_db"], defect, measures)
 
     def measure(self, rgb: NDArray[np.uint8]) -> dict[str, float]:
         """Every measure that the limits may name."""

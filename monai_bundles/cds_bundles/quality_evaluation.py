@@ -19,7 +19,7 @@ from cds_bundles.index import HAM10000, SMARTPHONE, TASK1, Picture, from_source,
 from cds_bundles.metrics import Floats, Places, bootstrap, roc_auc
 from cds_bundles.quality import QualityAssessment, QualityGate
 from cds_bundles.quality_damage import DAMAGES
-from cds_bundles.quality_limits import Verdict, defect_score
+from cds_bundles.quality_limits import Verdict
 from cds_bundles.segmenter_training import split_sources
 
 SPLIT = "fold 0 of HAM10000 (by lesion), Task 1 and PAD-UFES-20 (by patient); skin beside held-out lesions"
@@ -109,7 +109,7 @@ class QualityEvaluation:
 
     def _judge(self, rgb: Rgb, group: str, tone: str = "") -> Judged:
         found: QualityAssessment = self._gate(rgb)
-        score = defect_score(found.measures, self._gate.limits)
+        score = float("nan") if found.defect is None else found.defect
         return Judged(group, found.measures["psnr_db"], score, found.verdict, tone)
 
 

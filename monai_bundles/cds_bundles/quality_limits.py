@@ -78,6 +78,10 @@ def judge(measures: Mapping[str, float], limits: Sequence[Limit]) -> tuple[Verdi
     return ("limited", limiting) if limiting else ("diagnostic", ())
 
 
-def defect_score(measures: Mapping[str, float], limits: Sequence[Limit]) -> float:
-    """One number for a whole picture, the worst defect: over 0.5 it is doubtful, over 1 useless."""
-    return max(limit.defect(measures[limit.measure]) for limit in limits)
+def defect_score(measures: Mapping[str, float], limits: Sequence[Limit]) -> float | None:
+    """One number for a whole picture, the worst defect: over 0.5 it is doubtful, over 1 useless.
+
+    None where no row of `limits` ever refuses a picture.
+    """
+    refusing = [limit for limit in limits if limit.non_diagnostic is not None]
+    return max((limit.defect(measures[limit.measure]) for limit in refusing), default=None)

@@ -18,6 +18,7 @@ class Assessment:
     verdict: str = "diagnostic"
     reasons: tuple[str, ...] = ()
     psnr_db: float | None = 30.0
+    defect: float | None = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

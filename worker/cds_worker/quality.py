@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from cds_bundles.quality_limits import defect_score
 from cds_plugin.errors import CdsError
 from cds_plugin.study import Quality, Rgb, Verdict
 
@@ -26,6 +24,10 @@ class Assessment(Protocol):
     def psnr_db(self) -> float | None:
         """Return the PSNR of the autoencoder's reconstruction in dB."""
 
+    @property
+    def defect(self) -> float | None:
+        """Return the worst defect: over 0.5 doubtful, over 1 useless; None where the gate has no such scale."""
+
 
 class QualityPredictor(Protocol):
     """The `predictor` of dermoscopy_quality_gate."""
@@ -38,15 +40,8 @@ def assess(predictor: QualityPredictor, rgb: Rgb) -> Quality:
     """Return the gate's verdict on `rgb`."""
     answer = predictor(rgb)
     psnr = None if answer.psnr_db is None else float(answer.psnr_db)
-    reasons = tuple(str(reason) for reason in answer.reasons)
-    return Quality(Verdict(answer.verdict), reasons, psnr, _defect(predictor, answer))
-
-
-def _defect(predictor: QualityPredictor, answer: Assessment) -> float | None:
-    """Return the worst defect; None for a gate that shows neither measures nor limits."""
-    measures, limits = getattr(answer, "measures", None), getattr(predictor, "limits", None)
-    score = defect_score(measures, limits) if measures and limits else math.nan
-    return score if math.isfinite(score) else None
+    defect = None if answer.defect is None else float(answer.defect)
+    return Quality(Verdict(answer.verdict), tuple(str(reason) for reason in answer.reasons), psnr, defect)
 
 
 def not_decoded(refusal: CdsError) -> Quality:

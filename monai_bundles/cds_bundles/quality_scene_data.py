@@ -1,0 +1,216 @@
+"""What the gate's second network learns from: pictures of every kind, drawn anew each time. Seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from cds_bundles.index import SMARTPHONE, Picture, from_source, read_index
+from cds_bundles.quality_scene import KINDS, to_scene_batch
+from cds_bundles.resize import resize_rgb
+from cds_bundles.scene_artefacts import Random, Rgb, change_light, through_camera
+from cds_bundles.scenes import (
+    Fragment,
+    Scene,
+    compose,
+    cover_with_skin,
+    cut_fragment,
+    lesion_free_part,
+    through_dermatoscope,
+)
+from cds_bundles.segmenter_data import (
+    DRAWS,
+    Sources,
+    composed_scene,
+    drawn_scene,
+    empty_scene_of_skin,
+    read_lesion,
+    read_rgb,
+    real_frame,
+)
+from cds_bundles.segmenter_training import split_sources
+
+SHARES = (0.42, 0.17, 0.28, 0.13)
+"""How often each of KINDS is drawn."""
+ASPECTS = ((1.0, 1.0), (1.0, 1.3), (1.0, 1.4), (1.0, 1.5), (1.3, 1.0))
+"""(height, width) of a batch's pictures over their shorter side."""
+MULTIPLE = 16
+ARTEFACTS = 0.35
+"""How often photographs get hair, rulers, ink and dark corners: as often as real dermoscopy, so that none of
+these tells the kinds apart."""
+MELANIN = (1.07, 1.36, 1.57)
+"""Optical density of (R, G, B) that leads from skin type I to VI, by `FITZPATRICK_TONES`."""
+DARKER = 0.3
+"""How often any picture of skin, of whatever kind, is shown on darker skin."""
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSources:
+    """Training pictures of every kind."""
+
+    dermoscopy: Sources
+    photographs: tuple[Picture, ...]
+
+    @classmethod
+    def of(cls, data_root: Path) -> SceneSources:
+        """The training side of the folder with index.csv."""
+        training, _ = split_sources(data_root)
+        smartphone = from_source(read_index(data_root / "index.csv"), SMARTPHONE)
+        return cls(training, tuple(each for each in smartphone if not each.held_out))
+
+    def draw(self, rng: Random, kind: str, height: int, width: int) -> Rgb:
+        """A picture (height, width, 3) of `kind`, one of KINDS."""
+        if kind == "foreign":
+            return self.foreign(rng, height, width)
+        makers: dict[str, Callable[[Random, int, int], Rgb]] = {
+            "lesion": self.lesion,
+            "bare_skin": self.bare_skin,
+            "photograph": self.photograph,
+        }
+        rgb = makers[kind](rng, height, width)
+        return on_darker_skin(rng, rgb) if rng.random() < DARKER else rgb
+
+    def lesion(self, rng: Random, height: int, width: int) -> Rgb:
+        """Dermoscopy with at least one lesion: real, composed or drawn."""
+        makers: tuple[Callable[[], Rgb], ...] = (
+            lambda: real_frame(rng, self.dermoscopy, height, width).rgb,
+            lambda: composed_scene(rng, self.dermoscopy, height, width).rgb,
+            lambda: drawn_scene(rng, height, width).rgb,
+        )
+        return makers[int(rng.choice(3, p=(0.7, 0.18, 0.12)))]()
+
+    def bare_skin(self, rng: Random, height: int, width: int) -> Rgb:
+        """Dermoscopy of skin with no lesion in view."""
+        return empty_scene_of_skin(rng, self.dermoscopy, height, width, strength=0.5).rgb
+
+    def photograph(self, rng: Random, height: int, width: int) -> Rgb:
+        """Skin as an ordinary camera sees it, from another distance and in another light each time.
+
+        Now and then another photograph's lesion, or nothing, stands on the skin.
+        """
+        if rng.random() < 0.2:
+            rgb = self._composed_photograph(rng, height, width)
+        else:
+            rgb = _closer(rng, _coarser(rng, read_rgb(self._any_photograph(rng).path)), height, width)
+        return through_dermatoscope(rng, Scene(rgb, ()), ARTEFACTS).rgb
+
+    def foreign(self, rng: Random, height: int, width: int) -> Rgb:
+        """No skin: everyday photographs, drawn shapes and noise, pictures of skin in impossible colours."""
+        kind = rng.random()
+        if kind < 0.5:
+            paths = self.dermoscopy.nonskin
+            rgb = _closer(rng, read_rgb(paths[int(rng.integers(len(paths)))]), height, width)
+            return through_camera(rng, change_light(rng, rgb))
+        if kind < 0.75:
+            return _shapes(rng, height, width)
+        return _foreign_colours(rng, self.lesion(rng, height, width))
+
+    def _any_photograph(self, rng: Random) -> Picture:
+        return self.photographs[int(rng.integers(len(self.photographs)))]
+
+    def _composed_photograph(self, rng: Random, height: int, width: int) -> Rgb:
+        skin = cover_with_skin(rng, self._bare_photograph(rng), height, width)
+        return compose(rng, skin, int(rng.integers(0, 3)), self._photographed_lesion).rgb
+
+    def _bare_photograph(self, rng: Random) -> Rgb:
+        for _ in range(DRAWS):
+            part = lesion_free_part(*read_lesion(self._any_photograph(rng)))
+            if part is not None:
+                return part
+        raise LookupError(f"{DRAWS} photographs without enough skin beside the lesion")
+
+    def _photographed_lesion(self, rng: Random) -> Fragment:
+        for _ in range(DRAWS):
+            cut = cut_fragment(*read_lesion(self._any_photograph(rng)))
+            if cut is not None:
+                return cut
+        raise LookupError(f"{DRAWS} photographs without a lesion wholly in view")
+
+
+def on_darker_skin(rng: Random, rgb: Rgb) -> Rgb:
+    """`rgb` with more melanin everywhere, up to what parts skin types I and VI, and a camera that adapts."""
+    amount, adapted = rng.uniform(0.3, 1.05), np.exp(rng.uniform(0.0, 0.6))
+    passed = adapted * np.exp(-amount * np.array(MELANIN) * np.exp(rng.normal(0, 0.08, 3)))
+    return np.asarray(np.clip(rgb * passed + 0.5, 0, 255), np.uint8)
+
+
+def _coarser(rng: Random, rgb: Rgb) -> Rgb:
+    """A picture of fewer pixels now and then, squeezed a little: what other cameras and scalers make of it."""
+    if rng.random() < 0.6:
+        return rgb
+    scale = rng.uniform(0.5, 1.0) * np.exp(rng.uniform(-0.12, 0.12, 2))
+    height, width = (max(64, int(side * each)) for side, each in zip(rgb.shape[:2], scale, strict=True))
+    return resize_rgb(rgb, width, height)
+
+
+def _closer(rng: Random, rgb: Rgb, height: int, width: int) -> Rgb:
+    """A part of `rgb`, most of it mostly."""
+    share = rng.uniform(0.75, 1.0) if rng.random() < 0.65 else rng.uniform(0.35, 0.75)
+    part = max(32, int(min(rgb.shape[:2]) * share))
+    top, left = (int(rng.integers(size - part + 1)) for size in rgb.shape[:2])
+    crop = np.ascontiguousarray(rgb[top : top + part, left : left + part])
+    return cover_with_skin(rng, crop, height, width)
+
+
+def _shapes(rng: Random, height: int, width: int) -> Rgb:
+    """A gradient or cloud in any colour with lines, discs, boxes and letters on it."""
+    ends = rng.integers(0, 256, (2, 3)).astype(np.float32)
+    cells = int(rng.integers(2, 24))
+    clouds = cv2.resize(
+        rng.random((cells, cells)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+    )
+    canvas = np.clip(ends[0] + clouds[..., None] * (ends[1] - ends[0]), 0, 255).astype(np.uint8)
+    for _ in range(int(rng.integers(0, 25))):
+        colour = tuple(int(value) for value in rng.integers(0, 256, 3))
+        first, second = ((int(rng.integers(width)), int(rng.integers(height))) for _ in range(2))
+        thick = int(rng.integers(1, 7))
+        match int(rng.integers(4)):
+            case 0:
+                cv2.line(canvas, first, second, colour, thick)
+            case 1:
+                cv2.rectangle(canvas, first, second, colour, -1 if thick > 4 else thick)
+            case 2:
+                cv2.circle(canvas, first, int(rng.integers(2, 50)), colour, -1 if thick > 3 else thick)
+            case _:
+                text = "".join(chr(int(code)) for code in rng.integers(48, 91, 6))
+                cv2.putText(canvas, text, first, cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.3, 1.6), colour, 2)
+    noise = rng.normal(0, rng.uniform(0, 40) if rng.random() < 0.4 else 2, canvas.shape)
+    return np.asarray(np.clip(canvas + noise, 0, 255), np.uint8)
+
+
+def _foreign_colours(rng: Random, rgb: Rgb) -> Rgb:
+    """The picture in hues that no skin has."""
+    if rng.random() < 0.4:
+        return np.asarray(255 - rgb, np.uint8)
+    hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0].astype(int) + int(rng.integers(45, 135))) % 180
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
+
+
+class SceneBatches(Dataset[Batch]):
+    """Batch number `step` of a run: always the same for the same seed."""
+
+    def __init__(self, sources: SceneSources, batch: int, steps: int, seed: int, short_side: int) -> None:
+        self.sources, self.batch, self.steps, self.seed = sources, batch, steps, seed
+        self.short_side = short_side
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        """(pictures (N, 3, H, W) float32 in -1..1, places in KINDS (N,))."""
+        rng = np.random.default_rng((self.seed, step))
+        aspect = ASPECTS[int(rng.integers(len(ASPECTS)))]
+        height, width = (MULTIPLE * round(self.short_side * side / MULTIPLE) for side in aspect)
+        labels: NDArray[np.intp] = rng.choice(len(KINDS), self.batch, p=SHARES)
+        pictures = [self.sources.draw(rng, KINDS[label], height, width) for label in labels]
+        return to_scene_batch(pictures), torch.from_numpy(labels)
