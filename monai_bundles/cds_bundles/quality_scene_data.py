@@ -144,7 +144,7 @@ def on_darker_skin(rng: Random, rgb: Rgb) -> Rgb:
 
 
 def _coarser(rng: Random, rgb: Rgb) -> Rgb:
-    """A picture of fewer pixels now and then, squeezed a little: what other cameras and scalers make of it."""
+    """Fewer pixels now and then, squeezed a little: what other cameras and scalers make of it."""
     if rng.random() < 0.6:
         return rgb
     scale = rng.uniform(0.5, 1.0) * np.exp(rng.uniform(-0.12, 0.12, 2))

@@ -26,7 +26,7 @@ class Assessment(Protocol):
 
     @property
     def defect(self) -> float | None:
-        """Return the worst defect: over 0.5 doubtful, over 1 useless; None where the gate has no such scale."""
+        """Return the worst defect: over 0.5 doubtful, over 1 useless; None for want of such a scale."""
 
 
 class QualityPredictor(Protocol):
