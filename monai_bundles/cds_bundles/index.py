@@ -84,10 +84,20 @@ def _dealt_fold(row: dict[str, str]) -> int | None:
     if source == TASK1:
         name = row["isic_id"]
     elif source == SMARTPHONE:
-        name = "_".join(row["isic_id"].split("_")[:2])
+        name = _patient_in(row["isic_id"])
     else:
         return None
     return hashlib.sha256(name.encode()).digest()[0] % FOLDS
+
+
+def _patient_in(name: str) -> str:
+    """PAD-UFES-20 names its pictures PAT_<patient>_<lesion>_<picture>."""
+    return "_".join(name.split("_")[:2])
+
+
+def patient_of(photograph: Picture) -> str:
+    """The patient of a smartphone photograph."""
+    return photograph.patient_id or _patient_in(photograph.isic_id)
 
 
 def from_source(pictures: Iterable[Picture], source: str) -> tuple[Picture, ...]:

@@ -15,8 +15,10 @@ GAMMA = 2.2
 """sRGB values to light and back, near enough."""
 
 GAUSSIAN_SIGMA_PX = (2.0, 6.0)
+MILD_SIGMA_PX = (1.2, 2.0)
 MOTION_LENGTH_PX = (15, 31)
 DARK_LIGHT = (0.005, 0.03)
+MILD_DARK_LIGHT = (0.03, 0.08)
 BRIGHT_LIGHT = (4.0, 12.0)
 """Factors on the light that falls on the sensor."""
 
@@ -24,6 +26,11 @@ BRIGHT_LIGHT = (4.0, 12.0)
 def blur(rgb: Rgb, random: Random) -> Rgb:
     """Out of focus: a Gaussian of `GAUSSIAN_SIGMA_PX` in the picture's own pixels."""
     return _bytes(cv2.GaussianBlur(rgb, (0, 0), random.uniform(*GAUSSIAN_SIGMA_PX)))
+
+
+def blur_mildly(rgb: Rgb, random: Random) -> Rgb:
+    """Not quite in focus: a Gaussian of `MILD_SIGMA_PX`."""
+    return _bytes(cv2.GaussianBlur(rgb, (0, 0), random.uniform(*MILD_SIGMA_PX)))
 
 
 def shake(rgb: Rgb, random: Random) -> Rgb:
@@ -40,6 +47,11 @@ def shake(rgb: Rgb, random: Random) -> Rgb:
 def darken(rgb: Rgb, random: Random) -> Rgb:
     """Far too little light: `DARK_LIGHT` times as much."""
     return expose(rgb, random.uniform(*DARK_LIGHT))
+
+
+def darken_mildly(rgb: Rgb, random: Random) -> Rgb:
+    """Too little light: `MILD_DARK_LIGHT` times as much."""
+    return expose(rgb, random.uniform(*MILD_DARK_LIGHT))
 
 
 def brighten(rgb: Rgb, random: Random) -> Rgb:
@@ -65,8 +77,10 @@ def static(rgb: Rgb, random: Random) -> Rgb:
 
 DAMAGES: Mapping[str, Callable[[Rgb, Random], Rgb]] = {
     "gaussian_blur": blur,
+    "mild_blur": blur_mildly,
     "motion_blur": shake,
     "dark": darken,
+    "mildly_dark": darken_mildly,
     "over_exposed": brighten,
     "one_colour": one_colour,
     "noise": static,

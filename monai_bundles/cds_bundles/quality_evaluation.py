@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from tqdm import tqdm
 
-from cds_bundles.index import HAM10000, SMARTPHONE, TASK1, Picture, from_source, read_index, split
+from cds_bundles.index import HAM10000, SMARTPHONE, TASK1, Picture, from_source, patient_of, read_index, split
 from cds_bundles.metrics import Floats, Places, bootstrap, roc_auc
 from cds_bundles.quality import QualityAssessment, QualityGate
 from cds_bundles.quality_damage import DAMAGES
 from cds_bundles.quality_limits import Verdict
+from cds_bundles.quality_variants import VARIANTS, drawn_on
 from cds_bundles.segmenter_training import split_sources
 
 SPLIT = "fold 0 of HAM10000 (by lesion), Task 1 and PAD-UFES-20 (by patient); skin beside held-out lesions"
@@ -27,6 +28,10 @@ RULE_DB = 25.0
 """The paper's rule: a reconstruction below this is a bad picture."""
 
 DAMAGED_LESIONS = 300
+VARIED_LESIONS = 60
+DRAWN_PER_TYPE = 40
+DRAWN_FRAME = (450, 600)
+"""(height, width) of a drawn picture."""
 SEED = 20
 
 FULL_FRAME, DICOM = "ham10000_full_frame", "isic2020_dicom"
@@ -71,12 +76,18 @@ class QualityEvaluation:
         good = {source: self._pictures(from_source(held_out, source), source) for source in (HAM10000, TASK1)}
         frames = self._loose(FULL_FRAME, "*.jpg") | self._loose(DICOM, "*.dcm")
         damaged = self._damaged(one_a_lesion(held_out, DAMAGED_LESIONS)) | self._foreign(index)
+        whole = self._damaged_frames()
         every = [judged for rows in good.values() for judged in rows]
         report = {
             "split": SPLIT,
             "good": {name: verdict_figures(rows) for name, rows in (good | frames).items()},
             "skin_tone": _by_tone(every),
+            "varied": self._varied(one_a_lesion(held_out, VARIED_LESIONS)),
+            "drawn": self._drawn(),
             "damaged": {name: damage_figures(every, rows) for name, rows in damaged.items()},
+            "damaged_frames": {
+                name: damage_figures(frames[FULL_FRAME], rows) for name, rows in whole.items()
+            },
         }
         self._report.parent.mkdir(parents=True, exist_ok=True)
         self._report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -91,7 +102,7 @@ class QualityEvaluation:
         _, held_out = split_sources(self._root)
         smartphone = [picture for picture in from_source(index, SMARTPHONE) if picture.held_out]
         return {
-            "smartphone_photograph": self._pictures(smartphone, "smartphone"),
+            "smartphone_photograph": [self._judge(_read(each.path), patient_of(each)) for each in smartphone],
             "no_lesion": [self._judge(_read(path), path.stem) for path in held_out.skin],
             "non_skin": [self._judge(_read(path), path.stem) for path in held_out.nonskin],
         }
@@ -99,6 +110,36 @@ class QualityEvaluation:
     def _loose(self, folder: str, pattern: str) -> dict[str, list[Judged]]:
         paths = sorted((self._root / folder).glob(pattern))
         return {folder: [self._judge(_read(path), path.stem) for path in paths]} if paths else {}
+
+    def _varied(self, pictures: Sequence[Picture]) -> dict[str, Any]:
+        """Good pictures of other sizes, qualities and skins."""
+        return {
+            name: verdict_figures([self._judge(vary(_read(p.path)), p.lesion_id) for p in pictures])
+            for name, vary in VARIANTS.items()
+        }
+
+    def _drawn(self) -> dict[str, Any]:
+        """Drawn lesions on drawn skin of each type."""
+        random = np.random.default_rng(SEED)
+        return {
+            f"skin_type_{skin_type}": verdict_figures(
+                [
+                    self._judge(drawn_on(random, skin_type, *DRAWN_FRAME), f"drawn_{number}")
+                    for number in range(DRAWN_PER_TYPE)
+                ]
+            )
+            for skin_type in range(1, 7)
+        }
+
+    def _damaged_frames(self) -> dict[str, list[Judged]]:
+        """The whole frames at hand, damaged; the same strength in pixels is milder here than on crops."""
+        random = np.random.default_rng(SEED)
+        paths = sorted((self._root / FULL_FRAME).glob("*.jpg"))
+        return {
+            name: [self._judge(damage(_read(path), random), path.stem) for path in paths]
+            for name, damage in DAMAGES.items()
+            if paths
+        }
 
     def _damaged(self, pictures: Sequence[Picture]) -> dict[str, list[Judged]]:
         random = np.random.default_rng(SEED)

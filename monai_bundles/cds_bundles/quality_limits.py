@@ -28,10 +28,15 @@ class Limit:
     """None where this measure alone never refuses a picture."""
     reason: str
     """What is wrong and what the photographer can do about it."""
+    usual: float | None = None
+    """What nearly all good pictures keep to; None where nobody has looked. Only the score of a picture below
+    `limited` hangs on it."""
 
     def __post_init__(self) -> None:
         if self.non_diagnostic is not None and not self._beyond(self.non_diagnostic, self.limited):
             raise ValueError(f"{self.measure}: non_diagnostic must lie {self.side.value} limited")
+        if self.usual is not None and not self._beyond(self.limited, self.usual):
+            raise ValueError(f"{self.measure}: limited must lie {self.side.value} usual")
 
     def verdict(self, value: float) -> Verdict:
         """What `value` alone would lead to."""
@@ -40,10 +45,18 @@ class Limit:
         return "limited" if self._beyond(value, self.limited) else "diagnostic"
 
     def defect(self, value: float) -> float:
-        """0.5 at `limited`, 1 at `non_diagnostic`, linear throughout; minus infinity without the latter."""
-        if self.non_diagnostic is None:
-            return float("-inf")
-        return 0.5 + 0.5 * (value - self.limited) / (self.non_diagnostic - self.limited)
+        """0 at `usual`, 0.5 at `limited`, 1 at `non_diagnostic`; linear in between, before and behind.
+
+        Where one of the two outer bounds is missing the other gives the slope; a picture that is never
+        refused stays below 1. Minus infinity where both are missing.
+        """
+        beyond = self._beyond(value, self.limited)
+        if self.usual is not None and (not beyond or self.non_diagnostic is None):
+            steps = 0.5 * (value - self.limited) / (self.limited - self.usual)
+            return 0.5 + (steps if not beyond else 0.5 * steps / (0.5 + steps))
+        if self.non_diagnostic is not None:
+            return 0.5 + 0.5 * (value - self.limited) / (self.non_diagnostic - self.limited)
+        return float("-inf")
 
     def _beyond(self, value: float, bound: float) -> bool:
         return value < bound if self.side is Side.BELOW else value > bound
@@ -81,7 +94,7 @@ def judge(measures: Mapping[str, float], limits: Sequence[Limit]) -> tuple[Verdi
 def defect_score(measures: Mapping[str, float], limits: Sequence[Limit]) -> float | None:
     """One number for a whole picture, the worst defect: over 0.5 it is doubtful, over 1 useless.
 
-    None where no row of `limits` ever refuses a picture.
+    None where no row of `limits` has a scale.
     """
-    refusing = [limit for limit in limits if limit.non_diagnostic is not None]
-    return max((limit.defect(measures[limit.measure]) for limit in refusing), default=None)
+    worst = max((limit.defect(measures[limit.measure]) for limit in limits), default=float("-inf"))
+    return worst if worst > float("-inf") else None

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from cds_bundles.index import SMARTPHONE, Picture, from_source, read_index
 from cds_bundles.quality_scene import KINDS, to_scene_batch
+from cds_bundles.quality_variants import on_darker_skin
 from cds_bundles.resize import resize_rgb
 from cds_bundles.scene_artefacts import Random, Rgb, change_light, through_camera
 from cds_bundles.scenes import (
@@ -45,8 +46,9 @@ MULTIPLE = 16
 ARTEFACTS = 0.35
 """How often photographs get hair, rulers, ink and dark corners: as often as real dermoscopy, so that none of
 these tells the kinds apart."""
-MELANIN = (1.07, 1.36, 1.57)
-"""Optical density of (R, G, B) that leads from skin type I to VI, by `FITZPATRICK_TONES`."""
+MELANIN_ADDED = (0.3, 1.05)
+ADAPTED_BY = (1.0, 1.8)
+"""Ranges of what `on_darker_skin` takes."""
 DARKER = 0.3
 """How often any picture of skin, of whatever kind, is shown on darker skin."""
 
@@ -77,7 +79,7 @@ class SceneSources:
             "photograph": self.photograph,
         }
         rgb = makers[kind](rng, height, width)
-        return on_darker_skin(rng, rgb) if rng.random() < DARKER else rgb
+        return _darker(rng, rgb) if rng.random() < DARKER else rgb
 
     def lesion(self, rng: Random, height: int, width: int) -> Rgb:
         """Dermoscopy with at least one lesion: real, composed or drawn."""
@@ -136,11 +138,8 @@ class SceneSources:
         raise LookupError(f"{DRAWS} photographs without a lesion wholly in view")
 
 
-def on_darker_skin(rng: Random, rgb: Rgb) -> Rgb:
-    """`rgb` with more melanin everywhere, up to what parts skin types I and VI, and a camera that adapts."""
-    amount, adapted = rng.uniform(0.3, 1.05), np.exp(rng.uniform(0.0, 0.6))
-    passed = adapted * np.exp(-amount * np.array(MELANIN) * np.exp(rng.normal(0, 0.08, 3)))
-    return np.asarray(np.clip(rgb * passed + 0.5, 0, 255), np.uint8)
+def _darker(rng: Random, rgb: Rgb) -> Rgb:
+    return on_darker_skin(rgb, rng.uniform(*MELANIN_ADDED), rng.uniform(*ADAPTED_BY))
 
 
 def _coarser(rng: Random, rgb: Rgb) -> Rgb:

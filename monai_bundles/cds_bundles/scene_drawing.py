@@ -26,9 +26,12 @@ def smooth_noise(rng: Random, height: int, width: int, cell: float) -> NDArray[n
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
 
-def draw_skin(rng: Random, height: int, width: int) -> Rgb:
-    """Skin (H, W, 3) without a lesion: a tone between two types, gradients, mottling, grain and creases."""
-    first = int(rng.integers(len(FITZPATRICK_TONES)))
+def draw_skin(rng: Random, height: int, width: int, skin_type: int | None = None) -> Rgb:
+    """Skin (H, W, 3) without a lesion: a tone between two types, gradients, mottling, grain and creases.
+
+    The first of the two is `skin_type`, 1 to 6, or one by lot.
+    """
+    first = int(rng.integers(len(FITZPATRICK_TONES))) if skin_type is None else skin_type - 1
     second = min(first + 1, len(FITZPATRICK_TONES) - 1)
     mix = rng.random()
     tone = (1 - mix) * np.array(FITZPATRICK_TONES[first]) + mix * np.array(FITZPATRICK_TONES[second])
