@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cds_bundles.classification import LesionClassifier
 from cds_bundles.index import HAM10000, SMARTPHONE, Picture, from_source, patient_of, read_index, split
 from cds_bundles.lesion_crops import Box, Rgb, mask_box
-from cds_bundles.metrics import bootstrap, roc_auc
+from cds_bundles.metrics import Figure, Floats, bootstrap, roc_auc
 from cds_bundles.segmenter_data import Sources, drawn_scene, read_lesion, read_rgb
 from cds_bundles.segmenter_training import split_sources
 
@@ -103,9 +104,12 @@ def told_apart(familiar: Sequence[Strangeness], strange: Sequence[Strangeness]) 
     figures: dict[str, Any] = {}
     for name in SCORES:
         values = np.array([getattr(each, name) for each in every])
-        auc = bootstrap(lambda places, values=values: roc_auc(is_strange[places], values[places]), groups)
-        figures[f"auc_{name}"] = auc.rounded() | {"n_strange": len(strange)}
+        figures[f"auc_{name}"] = _auc(is_strange, values, groups).rounded() | {"n_strange": len(strange)}
     return figures | shares(strange)
+
+
+def _auc(is_strange: NDArray[np.bool_], values: Floats, groups: Sequence[str]) -> Figure:
+    return bootstrap(lambda places: roc_auc(is_strange[places], values[places]), groups)
 
 
 def shares(rows: Sequence[Strangeness]) -> dict[str, Any]:
