@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,12 @@ import structlog
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from cds_plugin.config import AeTitle, load_settings
+from cds_plugin.config import AeTitle, load_settings, settings_file
 from cds_plugin.console import ConfigOption, guarded, stdout
 from cds_plugin.database import open_database
 from cds_plugin.foreground import stop_on_signals
 from cds_plugin.presence import audited_life
+from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.web.callers import new_token
 from cds_plugin.web.server import PROCESS_NAME, WebServer
 
@@ -32,11 +34,11 @@ def command(
 
 
 def _serve(config: Path | None) -> None:
-    settings = load_settings(config)
+    book = RuleBook(partial(load_settings, config), settings_file(config))
     stop = stop_on_signals()
-    engine = open_database(settings)
+    engine = open_database(book.settings)
     with audited_life(engine, PROCESS_NAME):
-        WebServer(settings, engine).run(stop)
+        WebServer(book, engine).run(stop)
     log.info("stopped")
 
 

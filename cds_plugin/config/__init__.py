@@ -12,8 +12,10 @@ from cds_plugin.config.settings import (
     ENVIRONMENT_PREFIX,
     NESTING,
     Settings,
+    explained,
     is_loopback,
     load_settings,
+    settings_file,
 )
 from cds_plugin.config.table import AeTitle, Port, Table
 from cds_plugin.config.transport import DICOM_TLS_PORT, ClientCertificate, Tls, TlsMode
@@ -52,6 +54,8 @@ __all__ = [
     "Web",
     "WebCaller",
     "Worker",
+    "explained",
     "is_loopback",
     "load_settings",
+    "settings_file",
 ]

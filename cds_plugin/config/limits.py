@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from pydantic import Field
 
 from cds_plugin.config.table import Table
@@ -10,7 +12,7 @@ from cds_plugin.receive.bounds import Bounds
 
 
 class Limits(Table):
-    """The bounds of one listener process; the defaults suit a department."""
+    """What strangers may make the listener hold, all its processes together. Defaults suit a department."""
 
     associations: int = Field(
         bounds.ASSOCIATIONS, ge=1, le=1024, description="associations at once, 1 to 1024"
@@ -58,13 +60,17 @@ class Limits(Table):
     )
     free_disk_bytes: int = Field(bounds.FREE_BYTES, ge=0, description="bytes that stay free, 0 or more")
 
-    def as_bounds(self) -> Bounds:
-        """Return them as the listener takes them."""
+    def as_bounds(self, processes: int = 1) -> Bounds:
+        """Return them as one of several listener processes takes them: counts are divided, rounded up.
+
+        The kernel spreads connections evenly, though not exactly so: one process may be full while another
+        has room. Whoever it turns away may come back at once, and then most likely meets another.
+        """
         return Bounds(
-            associations=self.associations,
-            connections=self.connections,
-            connections_per_address=self.connections_per_address,
-            connections_per_second=self.connections_per_second,
+            associations=ceil(self.associations / processes),
+            connections=ceil(self.connections / processes),
+            connections_per_address=ceil(self.connections_per_address / processes),
+            connections_per_second=self.connections_per_second / processes,
             pdu_bytes=self.pdu_bytes,
             message_bytes=self.message_bytes,
             object_bytes=self.object_bytes,

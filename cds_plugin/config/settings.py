@@ -170,9 +170,17 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
         settings = Settings(**merged)
         return _made_absolute(settings, base)
     except ValidationError as error:
-        raise Refused(
-            "bad_setting", "; ".join(map(_explain, error.errors())), "Correct the setting."
-        ) from error
+        raise Refused("bad_setting", explained(error), "Correct the setting.") from error
+
+
+def settings_file(path: Path | None) -> Path | None:
+    """Return the file that `load_settings` reads, None where there is none."""
+    return (path or DEFAULT_FILE).resolve() if path is not None or DEFAULT_FILE.exists() else None
+
+
+def explained(error: ValidationError) -> str:
+    """Return what is wrong with settings, by table and key."""
+    return "; ".join(map(_explain, error.errors()))
 
 
 def _refuse_nul(place: str, value: Any) -> None:
@@ -188,9 +196,9 @@ def _refuse_nul(place: str, value: Any) -> None:
 
 
 def _read_file(path: Path | None) -> tuple[Path, dict[str, Any]]:
-    if path is None and not DEFAULT_FILE.exists():
+    file = settings_file(path)
+    if file is None:
         return Path.cwd(), {}
-    file = (path or DEFAULT_FILE).resolve()
     try:
         return file.parent, tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,6 +7,8 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from cds_plugin.config.table import AeTitle, Port, Table
+from cds_plugin.web import bounds
+from cds_plugin.web.bounds import WebBounds
 
 
 def _plain_digits(written: object) -> object:
@@ -49,6 +51,44 @@ class Web(Table):
     callers: tuple[WebCaller, ...] = Field(
         (), description="tables [[web.callers]]; none: anybody on loopback"
     )
+    connections: int = Field(
+        bounds.CONNECTIONS, ge=1, le=1024, description="TCP connections at once, 1 to 1024"
+    )
+    connections_per_address: int = Field(
+        bounds.CONNECTIONS_PER_ADDRESS,
+        ge=1,
+        le=1024,
+        description="TCP connections at once from one address, 1 to 1024",
+    )
+    header_seconds: float = Field(
+        bounds.HEAD_SECONDS, ge=0.1, le=600, description="seconds for the header fields, 0.1 to 600"
+    )
+    silence_seconds: float = Field(
+        bounds.SILENCE_SECONDS, ge=0.1, le=3600, description="seconds of silence in a body, 0.1 to 3600"
+    )
+    uploads: int = Field(bounds.UPLOADS, ge=1, le=64, description="uploads at once, 1 to 64")
+    upload_bytes: int = Field(
+        bounds.REQUEST_BYTES, ge=65536, description="bytes of one upload, 65536 or more"
+    )
+    upload_objects: int = Field(
+        bounds.PARTS, ge=1, le=100_000, description="objects in one upload, 1 to 100000"
+    )
+    upload_seconds: float = Field(
+        bounds.REQUEST_SECONDS, ge=1, le=86400, description="seconds for one upload, 1 to 86400"
+    )
+
+    def as_bounds(self) -> WebBounds:
+        """Return the limits as the server takes them."""
+        return WebBounds(
+            connections=self.connections,
+            connections_per_address=self.connections_per_address,
+            head_seconds=self.header_seconds,
+            uploads=self.uploads,
+            request_bytes=self.upload_bytes,
+            parts=self.upload_objects,
+            silence_seconds=self.silence_seconds,
+            request_seconds=self.upload_seconds,
+        )
 
     def problem(self, *, on_loopback: bool, certificate: bool, authorities: bool) -> str | None:
         """Return what contradicts itself, as `web.KEY: text`, or None.

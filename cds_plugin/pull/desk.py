@@ -27,6 +27,7 @@ from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.reception import Reception
+from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.turn import turns
 
@@ -90,7 +91,7 @@ class Office:
     @contextmanager
     def desk(self) -> Iterator[Desk]:
         """Yield the desk of one study."""
-        ours = self.reception.settings.listener.ae_title
+        ours = self.reception.book.settings.listener.ae_title
         sender = OpenAssociation.begun(Caller(self.entry.ae_title, self.address, ours))
         desk = Desk(self.reception, self.folder, sender, sender.opened_at)
         try:
@@ -109,7 +110,9 @@ def opened_office(settings: Settings, engine: Engine, entry: PeerEntry) -> Itera
         folder = opened.enter_context(spool.incoming_folder())
         opened.enter_context(libraries_set(folder))
         opened.enter_context(Presence(engine, PROCESS_NAME, turn))
-        reception = Reception(settings, engine, spool, name, settings.limits.as_bounds(), turn)
+        reception = Reception(
+            RuleBook(lambda: settings), engine, spool, name, settings.limits.as_bounds(), turn
+        )
         yield Office(reception, folder, entry, address_of(entry))
 
 

@@ -150,7 +150,7 @@ class Puller:
         """Return the instances whose row is committed and whose file is there: a lost one is fetched anew."""
         with snapshot(self._engine) as session:
             paths = pulls.held_paths(session, [each.sop_instance_uid for each in found])
-        directory: Path = self.office.reception.settings.storage.directory
+        directory: Path = self.office.reception.book.settings.storage.directory
         return {uid for uid, path in paths.items() if (directory / path).is_file()}
 
     def _refused(self, pull: Pull) -> dict[str, str]:

@@ -15,9 +15,9 @@ from pynetdicom.events import Event
 
 from cds_db.events import Event as AuditEvent
 from cds_plugin.caller import Caller
-from cds_plugin.config import Settings
 from cds_plugin.receive.alarms import Alarms
 from cds_plugin.receive.associations import AssociationLedger
+from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.rules import Answer, Entry, ask_door
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ DIAGNOSTIC: Mapping[Answer, int] = {
 class Doorkeeper:
     """Handles evt.EVT_REQUESTED of one listener; called from many association threads at once."""
 
-    settings: Settings
+    book: RuleBook
     ledger: AssociationLedger
     alarms: Alarms
 
@@ -44,7 +44,7 @@ class Doorkeeper:
         entry = Entry(Answer.CALLING_AE_NOT_RECOGNISED, "could not be asked")
         caller = self.ledger.caller(event.assoc)
         try:
-            entry = ask_door(self.settings, caller)
+            entry = ask_door(self.book.settings, caller)
         finally:
             if not entry.accepted:
                 self._reject(event.assoc, caller, entry)

@@ -24,8 +24,9 @@ from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.connections import Connections
 from cds_plugin.receive.lane import StoreLane
+from cds_plugin.receive.rulebook import RuleBook
+from cds_plugin.reloading import Reloader, note_reload
 from cds_plugin.tls.serving import ServerTls
-from cds_plugin.tls.trail import note_reload
 
 log = structlog.get_logger()
 
@@ -36,7 +37,12 @@ class Gate:
     """Lets associations in on the plain port, the TLS port, or both, and audits whom it turned away."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, turn: AbstractContextManager[Any], bounds: Bounds
+        self,
+        settings: Settings,
+        engine: Engine,
+        turn: AbstractContextManager[Any],
+        bounds: Bounds,
+        book: RuleBook,
     ) -> None:
         """Load the TLS files. Raises Refused that names the setting whose file is wrong."""
         self._settings = settings
@@ -44,6 +50,7 @@ class Gate:
         self._turn = turn
         self._bounds = bounds
         self._tls = ServerTls(settings.tls) if settings.tls.listens else None
+        self._reloaders = [book.files, *([self._tls.files] if self._tls else [])]
         self._servers: list[ListenerServer] = []
         self.alarms = Alarms()
 
@@ -89,9 +96,9 @@ class Gate:
             server.shutdown()
 
     def tick(self) -> None:
-        """Take changed certificates into use, and write what strangers were refused."""
-        if self._tls is not None:
-            self._watch(self._tls)
+        """Take changed rules and certificates into use, and write what strangers were refused."""
+        for each in self._reloaders:
+            self._watch(each)
         self._write(self.alarms.due(datetime.now(UTC)))
 
     def tell_the_rest(self) -> None:
@@ -132,15 +139,15 @@ class Gate:
             ) from error
         return cast(ListenerServer, server)
 
-    def _watch(self, tls: ServerTls) -> None:
-        reload = tls.reload_if_changed()
+    def _watch(self, reloader: Reloader) -> None:
+        reload = reloader.reload_if_changed()
         if reload is None:
             return
         try:
             with self._turn, transaction(self._engine) as session:
                 note_reload(session, reload, ACTOR)
         except SQLAlchemyError as error:
-            tls.put_back(reload)
+            reloader.put_back(reload)
             log.error("database is away", problem=type(error).__name__)
 
     def _write(self, due: Sequence[Alarm]) -> None:

@@ -31,6 +31,7 @@ from cds_plugin.receive.gate import Gate
 from cds_plugin.receive.lane import StoreLane, lane_of
 from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.reception import Reception
+from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.receive.server import BoundedMessages
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.store import StoreHandler
@@ -48,15 +49,22 @@ STOP_GRACE_SECONDS = 3.0
 class DicomListener:
     """A running listener; a context manager that starts on entering and stops in order on leaving."""
 
-    def __init__(self, settings: Settings, engine: Engine, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        bounds: Bounds | None = None,
+        book: RuleBook | None = None,
+    ) -> None:
         self._settings = settings
+        self._book = book or RuleBook(lambda: settings)
         self._engine = engine
-        self._bounds = bounds or settings.limits.as_bounds()
+        self._bounds = bounds or settings.limits.as_bounds(settings.listener.processes)
         self._spool = Spool(settings.storage.directory)
         self._ledger = AssociationLedger()
         self._name = this_process()
         self._turn = turns(engine)
-        self._gate = Gate(settings, engine, self._turn, self._bounds)
+        self._gate = Gate(settings, engine, self._turn, self._bounds, self._book)
         self._entity = listener_entity(settings, self._bounds)
         self._stopping = threading.Event()
 
@@ -94,7 +102,7 @@ class DicomListener:
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
             (evt.EVT_C_STORE, store),
             (evt.EVT_N_ACTION, CommitmentHandler(self._settings, self._engine, self._ledger, self._turn)),
-            (evt.EVT_REQUESTED, Doorkeeper(self._settings, self._ledger, self._gate.alarms).answer),
+            (evt.EVT_REQUESTED, Doorkeeper(self._book, self._ledger, self._gate.alarms).answer),
             (evt.EVT_ESTABLISHED, self._ledger.open),
             (evt.EVT_PDU_RECV, self._ledger.touch),
             (evt.EVT_CONN_CLOSE, _end_what_never_began),
@@ -110,7 +118,7 @@ class DicomListener:
 
     def _handler(self) -> StoreHandler:
         reception = Reception(
-            settings=self._settings,
+            book=self._book,
             engine=self._engine,
             spool=self._spool,
             listener=self._name,

@@ -22,13 +22,13 @@ from cds_db.events import Event as AuditEvent
 from cds_db.events import Outcome
 from cds_db.models import Association
 from cds_db.session import transaction
-from cds_plugin.config import Settings
 from cds_plugin.receive.admission import NotAnalysed, reason_not_analysed
 from cds_plugin.receive.answers import Forbidden, NotKept, Offered, Quarantined, Status
 from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.header import uid_problem
 from cds_plugin.receive.judging import Judged, judge
+from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.receive.spool import Spool, sha256_of
 
 log = structlog.get_logger()
@@ -41,7 +41,7 @@ class Reception:
     `listener` names the process in the rows of open associations.
     """
 
-    settings: Settings
+    book: RuleBook
     engine: Engine
     spool: Spool
     listener: str
@@ -81,7 +81,7 @@ class Reception:
     def _keep(self, offered: Offered) -> None:
         sha256 = offered.sha256 or sha256_of(offered.path)
         try:
-            judged = judge(self.settings, offered, self.bounds.inflated_bytes)
+            judged = judge(self.book.settings, offered, self.bounds.inflated_bytes)
         except Quarantined as refusal:
             self._put_in_quarantine(offered, sha256, refusal)
             raise

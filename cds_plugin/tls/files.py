@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cds_plugin.config import ClientCertificate, Tls
 from cds_plugin.errors import Refused
+from cds_plugin.reloading import state_of
 from cds_plugin.tls import profile
 
 ACTION = "Correct the file or the setting; cds-plugin tls show FILE tells what is in it."
@@ -59,7 +60,7 @@ def load_trusted(context: ssl.SSLContext, tls: Tls) -> None:
 
 def signature(tls: Tls) -> tuple[tuple[str, int, int, int] | None, ...]:
     """Return what changes whenever one of the files is written, replaced or removed."""
-    return tuple(_state(file) for file in (tls.certificate, tls.key, tls.authorities, tls.revoked))
+    return tuple(state_of(file) for file in (tls.certificate, tls.key, tls.authorities, tls.revoked))
 
 
 def _load_own(context: ssl.SSLContext, tls: Tls) -> None:
@@ -103,13 +104,3 @@ def _reason(error: OSError) -> str:
     if not isinstance(error, ssl.SSLError):
         return error.strerror or "cannot be read"
     return (error.reason or "not PEM").replace("_", " ").lower()
-
-
-def _state(file: Path | None) -> tuple[str, int, int, int] | None:
-    if file is None:
-        return None
-    try:
-        found = file.stat()
-    except OSError as error:
-        return type(error).__name__, 0, 0, 0
-    return "file", found.st_ino, found.st_size, found.st_mtime_ns

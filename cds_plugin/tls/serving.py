@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 import time
-from dataclasses import dataclass
 
+from cds_db.events import Event
 from cds_plugin.config import Tls
 from cds_plugin.errors import Refused
+from cds_plugin.reloading import Reload, Reloader
 from cds_plugin.tls.files import server_context, signature
 
 SHORTEST_WAIT_SECONDS = 0.001
@@ -24,55 +24,25 @@ class Unspoken(Exception):
     """The peer closed without a word, as health checks do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """What became of changed files: they are in use, or `problem` says why the old ones still are."""
-
-    problem: str | None
-
-
 class ServerTls:
-    """The TLS of one listener; safe to use from every thread."""
+    """The TLS of one listener; safe to use from every thread.
+
+    `context` is that of the files in use now, which `files` replaces when they change. Associations go on
+    with what they began with.
+    """
 
     def __init__(self, tls: Tls) -> None:
         """Load the files. Raises Refused that names the setting whose file is wrong."""
         self._tls = tls
-        self._lock = threading.Lock()
-        self._used = self._seen = signature(tls)
-        self._untold: Reload | None = None
-        self._context = server_context(tls)
+        self.files = Reloader(lambda: signature(tls), self._take)
+        self.context = server_context(tls)
 
-    @property
-    def context(self) -> ssl.SSLContext:
-        """Return the context of the files that are in use now."""
-        with self._lock:
-            return self._context
-
-    def reload_if_changed(self) -> Reload | None:
-        """Take changed files into use; None where nothing changed. Call it about once a second.
-
-        Files are loaded once they stayed the same from one call to the next, so that a certificate and its
-        key can be replaced one after the other. Associations go on with what they began with.
-        """
-        with self._lock:
-            untold, self._untold = self._untold, None
-            return self._reload() or untold
-
-    def put_back(self, reload: Reload) -> None:
-        """Have `reload_if_changed` return this again, because it could not be told."""
-        with self._lock:
-            self._untold = reload
-
-    def _reload(self) -> Reload | None:
-        before, self._seen = self._seen, signature(self._tls)
-        if self._seen == self._used or self._seen != before:
-            return None
-        self._used = self._seen
+    def _take(self) -> Reload:
         try:
-            self._context = server_context(self._tls)
+            self.context = server_context(self._tls)
         except Refused as refusal:
-            return Reload(refusal.message)
-        return Reload(None)
+            return Reload(Event.TLS_FILES_CHANGED, refusal.message)
+        return Reload(Event.TLS_FILES_CHANGED)
 
     def accept(self, connection: socket.socket, seconds: float) -> ssl.SSLSocket:
         """Return the TLS connection over an accepted one, handshake done within `seconds`.
@@ -93,7 +63,7 @@ class ServerTls:
             connection.close()
 
     def _shake_hands(self, connection: socket.socket) -> ssl.SSLSocket:
-        secured = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        secured = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         try:
             secured.do_handshake()
         except OSError:

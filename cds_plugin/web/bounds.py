@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cds_plugin.receive.bounds import GIBIBYTE, KIBIBYTE
 
 CONNECTIONS = 128
@@ -36,3 +38,17 @@ STOP_GRACE_SECONDS = 10
 """An orderly stop lets running uploads end by themselves this long."""
 HEALTH_SECONDS = 1.0
 """How long an answer about health is remembered: anybody may ask, and the database is not asked each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebBounds:
+    """The limits of one web server that are settings; the defaults are the named constants of this module."""
+
+    connections: int = CONNECTIONS
+    connections_per_address: int = CONNECTIONS_PER_ADDRESS
+    head_seconds: float = HEAD_SECONDS
+    uploads: int = UPLOADS
+    request_bytes: int = REQUEST_BYTES
+    parts: int = PARTS
+    silence_seconds: float = SILENCE_SECONDS
+    request_seconds: float = REQUEST_SECONDS

@@ -1,8 +1,9 @@
-"""What the database learns about once a second: open uploads, refused callers, changed TLS files."""
+"""What the database learns about once a second: open uploads, refused callers, changed files."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,8 +19,7 @@ from cds_db.session import transaction
 from cds_plugin.receive.activity import keep_recorded
 from cds_plugin.receive.alarms import Alarm, Alarms, write
 from cds_plugin.receive.listener import FLUSH_SECONDS
-from cds_plugin.tls.trail import note_reload
-from cds_plugin.web.certificates import WebTls
+from cds_plugin.reloading import Reloader, note_reload
 from cds_plugin.web.uploads import UploadLedger
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Keeper:
     turn: AbstractContextManager[Any]
     ledger: UploadLedger
     alarms: Alarms
-    tls: WebTls | None
+    reloaders: Sequence[Reloader]
     _leaving: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -59,8 +59,8 @@ class Keeper:
 
     def _flush(self, due: list[Alarm]) -> None:
         ended, recorded = self.ledger.ended(), self.ledger.recorded()
-        reload = self.tls.reload_if_changed() if self.tls else None
-        if not (ended or recorded or due or reload):
+        reloads = [(each, reload) for each in self.reloaders if (reload := each.reload_if_changed())]
+        if not (ended or recorded or due or reloads):
             return
         try:
             with self.turn, transaction(self.engine) as session:
@@ -68,12 +68,12 @@ class Keeper:
                 for each in ended:
                     studies.close_association(session, each)
                 write(session, due, datetime.now(UTC))
-                if reload is not None:
+                for _, reload in reloads:
                     note_reload(session, reload, ACTOR)
         except SQLAlchemyError as error:
             self.alarms.put_back(due)
-            if self.tls is not None and reload is not None:
-                self.tls.put_back(reload)
+            for reloader, reload in reloads:
+                reloader.put_back(reload)
             log.error("database is away", problem=type(error).__name__)
             return
         self.ledger.forget(ended)

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cds_plugin.caller import TlsIdentity
 from cds_plugin.tls.identity import identity_of
-from cds_plugin.web.bounds import CONNECTIONS, CONNECTIONS_PER_ADDRESS, DRAIN_SECONDS, HEAD_SECONDS
+from cds_plugin.web.bounds import DRAIN_SECONDS, WebBounds
 
 CERTIFICATE = "client_certificate"
 """The key of the request's state that holds the caller's TlsIdentity."""
@@ -33,21 +33,29 @@ class BoundedProtocol(H11Protocol):
 
     _timer: asyncio.TimerHandle | None = None
 
+    def __init__(self, bounds: WebBounds, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = bounds
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Turn the connection away where there are too many; else wait for its first request."""
         super().connection_made(transport)
         encrypted = transport.get_extra_info("ssl_object")
         if encrypted is not None:
             self.app_state = {**self.app_state, CERTIFICATE: identity_of(encrypted)}
-        if len(self.connections) > CONNECTIONS or self._from_here() > CONNECTIONS_PER_ADDRESS:
+        if self._is_one_too_many():
             transport.abort()
             return
-        self._wait(HEAD_SECONDS)
+        self._wait(self._bounds.head_seconds)
 
-    def _from_here(self) -> int:
-        """Return how many connections there are from this address."""
+    def _is_one_too_many(self) -> bool:
+        """Return whether there are more connections than may be, in all or from this address."""
         others = (each for each in self.connections if isinstance(each, BoundedProtocol))
-        return sum(each._address == self._address for each in others)
+        from_here = sum(each._address == self._address for each in others)
+        return (
+            len(self.connections) > self._bounds.connections
+            or from_here > self._bounds.connections_per_address
+        )
 
     @property
     def _address(self) -> str:
@@ -76,7 +84,7 @@ class BoundedProtocol(H11Protocol):
             else:
                 self._stop_waiting()
         elif self.conn.their_state is h11.IDLE and not answered:
-            self._wait(HEAD_SECONDS)
+            self._wait(self._bounds.head_seconds)
         else:
             self._stop_waiting()
 

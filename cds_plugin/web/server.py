@@ -7,7 +7,8 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -22,6 +23,7 @@ from cds_plugin.presence import Presence, this_process
 from cds_plugin.receive.alarms import Alarms
 from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.reception import Reception
+from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.turn import turns
 from cds_plugin.web.bounds import (
@@ -30,6 +32,7 @@ from cds_plugin.web.bounds import (
     HEAD_BYTES,
     KEEP_ALIVE_SECONDS,
     STOP_GRACE_SECONDS,
+    WebBounds,
 )
 from cds_plugin.web.certificates import WebTls
 from cds_plugin.web.health import Health
@@ -37,7 +40,7 @@ from cds_plugin.web.keeper import Keeper
 from cds_plugin.web.libraries import quiet_libraries
 from cds_plugin.web.paths import LIVE_PATH, READY_PATH, STUDIES_PATH
 from cds_plugin.web.protocol import BoundedProtocol
-from cds_plugin.web.stow import StoreService, UploadBounds
+from cds_plugin.web.stow import StoreService
 from cds_plugin.web.uploads import UploadLedger
 
 log = structlog.get_logger()
@@ -50,30 +53,34 @@ STOP_POLL_SECONDS = 0.1
 class WebServer:
     """The web server of one process; `run` serves until `stop` is set."""
 
-    settings: Settings
+    book: RuleBook
     engine: Engine
-    bounds: UploadBounds = field(default_factory=UploadBounds)
+
+    @property
+    def settings(self) -> Settings:
+        return self.book.settings
 
     def run(self, stop: threading.Event) -> None:
         """Answer requests until `stop` is set, then let running uploads end by themselves for a while."""
         name = this_process()
         tls = WebTls(self.settings) if self.settings.web.tls else None
         spool, turn, limits = self._spool(), turns(self.engine), self.settings.limits.as_bounds()
-        reception = Reception(self.settings, self.engine, spool, name, limits, turn)
-        ledger, alarms = UploadLedger(), Alarms()
+        reception = Reception(self.book, self.engine, spool, name, limits, turn)
+        ledger, alarms, bounds = UploadLedger(), Alarms(), self.settings.web.as_bounds()
+        reloaders = [self.book.files, *([tls.files] if tls else [])]
         with (
             quiet_libraries(),
             spool.incoming_folder() as folder,
             libraries_set(folder),
             self._listening() as listening,
             Presence(self.engine, PROCESS_NAME, turn),
-            Keeper(self.engine, name, turn, ledger, alarms, tls),
+            Keeper(self.engine, name, turn, ledger, alarms, reloaders),
         ):
-            store = StoreService(self.settings, reception, folder, ledger, alarms, self.bounds)
+            store = StoreService(reception, folder, ledger, alarms, bounds)
             log.info("web server listening", address=listening.getsockname()[:2], tls=tls is not None)
             application = _application(store, Health(self.engine, spool, limits))
             with asyncio.Runner(loop_factory=_Loop) as runner:
-                runner.run(_serve(application, listening, tls, stop))
+                runner.run(_serve(application, bounds, listening, tls, stop))
 
     def _spool(self) -> Spool:
         spool = Spool(self.settings.storage.directory)
@@ -108,13 +115,17 @@ def _application(store: StoreService, health: Health) -> Starlette:
 
 
 async def _serve(
-    application: Starlette, listening: socket.socket, tls: WebTls | None, stop: threading.Event
+    application: Starlette,
+    bounds: WebBounds,
+    listening: socket.socket,
+    tls: WebTls | None,
+    stop: threading.Event,
 ) -> None:
     """Run uvicorn on an open socket; our own signal handlers stay in charge of ending it."""
     server = _Server(
         uvicorn.Config(
             application,
-            http=BoundedProtocol,
+            http=cast(type[BoundedProtocol], partial(BoundedProtocol, bounds)),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -16,7 +16,6 @@ from starlette.responses import JSONResponse, Response
 
 from cds_db.events import Event
 from cds_plugin.caller import Caller
-from cds_plugin.config import Settings
 from cds_plugin.errors import Refused
 from cds_plugin.multipart import MultipartBounds, MultipartReader, boundary_of
 from cds_plugin.receive.alarms import Alarms
@@ -24,7 +23,6 @@ from cds_plugin.receive.answers import Status
 from cds_plugin.receive.header import uid_problem
 from cds_plugin.receive.reception import Reception
 from cds_plugin.rules import admit
-from cds_plugin.web import bounds
 from cds_plugin.web.answers import (
     DICOM_JSON,
     MEANING,
@@ -34,6 +32,7 @@ from cds_plugin.web.answers import (
     is_acceptable,
     store_instances_response,
 )
+from cds_plugin.web.bounds import RETRY_AFTER_SECONDS, WebBounds
 from cds_plugin.web.callers import name_of_caller
 from cds_plugin.web.protocol import certificate_of
 from cds_plugin.web.upload import Upload
@@ -46,17 +45,6 @@ IDENTITY = "identity"
 """Not compressed (RFC 9110 section 12.5.3)."""
 CLIENT_CLOSED_REQUEST = 499
 """Nobody reads this answer; the number stands in our log only."""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadBounds:
-    """The limits of uploads; the defaults are the named constants of `bounds`."""
-
-    uploads: int = bounds.UPLOADS
-    request_bytes: int = bounds.REQUEST_BYTES
-    parts: int = bounds.PARTS
-    silence_seconds: float = bounds.SILENCE_SECONDS
-    request_seconds: float = bounds.REQUEST_SECONDS
 
 
 class StopHere(Exception):
@@ -76,12 +64,11 @@ class BodyTooLarge(Exception):
 class StoreService:
     """Answers store transactions; `folder` is the incoming folder of this process."""
 
-    settings: Settings
     reception: Reception
     folder: Path
     ledger: UploadLedger
     alarms: Alarms
-    bounds: UploadBounds
+    bounds: WebBounds
     running: int = 0
 
     async def store(self, request: Request) -> Response:
@@ -100,12 +87,13 @@ class StoreService:
             self.running -= 1
 
     def _caller(self, request: Request) -> Caller:
+        settings = self.reception.book.settings
         certificate = certificate_of(request.scope)
-        name = name_of_caller(self.settings.web, request.headers.get("authorization", ""), certificate)
+        name = name_of_caller(settings.web, request.headers.get("authorization", ""), certificate)
         if name is None:
             raise StopHere(HTTPStatus.UNAUTHORIZED)
         caller = Caller(name, _address(request), tls=certificate)
-        entry = admit(self.settings, caller)
+        entry = admit(settings, caller)
         if not entry.accepted:
             raise StopHere(HTTPStatus.FORBIDDEN, name)
         return caller
@@ -190,7 +178,7 @@ def refusal(status: HTTPStatus) -> Response:
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="cds-plugin"'
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(bounds.RETRY_AFTER_SECONDS)
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     error = {"code": status.phrase.lower().replace(" ", "_"), "message": MEANING[status]}
     return JSONResponse({"error": error}, int(status), headers)
 

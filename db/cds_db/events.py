@@ -53,6 +53,7 @@ class Event(StrEnum):
     CONNECTION_REFUSED = "connection-refused"
     TLS_HANDSHAKE_FAILED = "tls-handshake-failed"
     TLS_FILES_CHANGED = "tls-files-changed"
+    RULES_CHANGED = "rules-changed"
     AUDIT_LOG_USED = "audit-log-used"
 
 
@@ -114,6 +115,7 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.CONNECTION_REFUSED: SECURITY_ALERT,
     Event.TLS_HANDSHAKE_FAILED: NODE_NOT_AUTHENTICATED,
     Event.TLS_FILES_CHANGED: SECURITY_CONFIGURED,
+    Event.RULES_CHANGED: SECURITY_CONFIGURED,
     Event.AUDIT_LOG_USED: LOG_USED,
 }
 """CID 400 has none for stages of an analysis or for commitment: those count as the application's activity."""

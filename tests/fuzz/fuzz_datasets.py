@@ -37,6 +37,7 @@ from cds_plugin.receive.header import PATIENT_ID_CHARACTERS, Header, read_receiv
 from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.part10 import offered_from_file
 from cds_plugin.receive.reception import Reception
+from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.receive.spool import Spool, sha256_of
 from cds_plugin.receive.structure import Unparsable
 from cds_plugin.receive.turn import turns
@@ -96,7 +97,7 @@ class Datasets:
         self._incoming = self._inner.enter_context(spool.incoming_folder())
         self._inner.enter_context(libraries_set(self._incoming))
         self._reception = Reception(
-            settings=self._ward.settings,
+            book=RuleBook(lambda: self._ward.settings),
             engine=self._ward.engine,
             spool=spool,
             listener="fuzz:1",

@@ -215,3 +215,14 @@ def _in_time(happened: Callable[[], bool], seconds: float = 60.0) -> bool:
     while not (well := happened()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return well
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 32])
+def test_limits_hold_for_all_listener_processes_together(processes: int) -> None:
+    limits = Limits(associations=64, connections=256, connections_per_address=128, connections_per_second=96)
+    each = limits.as_bounds(processes)
+    for counted in ("associations", "connections", "connections_per_address"):
+        together = getattr(each, counted) * processes
+        assert getattr(limits, counted) <= together < getattr(limits, counted) + processes
+    assert each.connections_per_second * processes == pytest.approx(96)
+    assert each.object_bytes == limits.object_bytes

@@ -16,6 +16,7 @@ from cds_plugin.receive.answers import Status
 from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.part10 import META_BYTES, PREAMBLE, offered_from_file
 from cds_plugin.receive.reception import Reception
+from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.turn import turns
 
@@ -32,7 +33,9 @@ def received(ward: Ward, make: Callable[[Path], object], study: str = "") -> tup
     with spool.incoming_folder() as folder:
         path = folder / "arrived.dcm"
         make(path)
-        reception = Reception(ward.settings, ward.engine, spool, "here:1", ward.bounds, turns(ward.engine))
+        reception = Reception(
+            RuleBook(lambda: ward.settings), ward.engine, spool, "here:1", ward.bounds, turns(ward.engine)
+        )
         answer = reception.receive(offered_from_file(path, sender, study))
         assert not list(folder.iterdir())
     return answer

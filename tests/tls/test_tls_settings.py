@@ -9,12 +9,14 @@ import pytest
 from certificates import Certificates, Pair
 from cryptography.hazmat.primitives import serialization
 
+from cds_db.events import Event
 from cds_plugin.config import ClientCertificate, Limits, Tls, TlsMode, load_settings
 from cds_plugin.errors import Refused
 from cds_plugin.receive.bounds import Bounds
+from cds_plugin.reloading import Reload
 from cds_plugin.tls import profile
 from cds_plugin.tls.files import server_context
-from cds_plugin.tls.serving import Reload, ServerTls
+from cds_plugin.tls.serving import ServerTls
 from cds_plugin.wire import PDU_BYTES_ACCEPTED
 
 FILES = 'certificate = "a.pem"\nkey = "a.key"\nauthorities = "ca.pem"\n'
@@ -137,12 +139,12 @@ def test_a_change_is_taken_once_it_settled_and_told_until_it_was_heard(
         mine.key.write_bytes(pair.key.read_bytes())
 
     install(certificates.server)
-    serving = ServerTls(mine.settings(certificates.ca))
+    serving = ServerTls(mine.settings(certificates.ca)).files
     assert serving.reload_if_changed() is None
     install(certificates.second_server)
     assert serving.reload_if_changed() is None, "it may not be whole yet"
     reload = serving.reload_if_changed()
-    assert reload == Reload(None)
+    assert reload == Reload(Event.TLS_FILES_CHANGED)
     assert serving.reload_if_changed() is None
     serving.put_back(reload)
     assert serving.reload_if_changed() == reload
@@ -153,4 +155,4 @@ def test_a_change_is_taken_once_it_settled_and_told_until_it_was_heard(
     assert serving.reload_if_changed() is None, "told once"
     install(certificates.server)
     serving.reload_if_changed()
-    assert serving.reload_if_changed() == Reload(None)
+    assert serving.reload_if_changed() == Reload(Event.TLS_FILES_CHANGED)

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from cds_plugin.receive.answers import Status
 from cds_plugin.receive.closing import ClosingRule, close_due
 from cds_plugin.receive.spool import sha256_of
 from cds_plugin.web.callers import new_token
-from cds_plugin.web.stow import UploadBounds
 
 PATIENCE_SECONDS = 20.0
 CUT_SHORT = 40
@@ -180,7 +178,7 @@ def test_an_aborted_upload_leaves_nothing_of_its_half_object(served: Site) -> No
 
 
 def test_limits_of_a_request(site: Site) -> None:
-    limited = replace(site, uploads=UploadBounds(request_bytes=20_000, parts=3, silence_seconds=0.5))
+    limited = site.with_web(upload_bytes=20_000, upload_objects=3, silence_seconds=0.5)
     with limited.serving():
         large = a_body(b"x" * 30_000)
         assert limited.post(large).status_code == 413
@@ -231,7 +229,7 @@ def test_below_the_watermark_the_caller_shall_come_back(site: Site) -> None:
 
 
 def test_one_upload_too_many_is_told_to_come_back(site: Site) -> None:
-    narrow = replace(site, uploads=UploadBounds(uploads=1))
+    narrow = site.with_web(uploads=1)
     go_on = threading.Event()
 
     def waiting() -> Iterator[bytes]:

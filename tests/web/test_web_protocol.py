@@ -18,9 +18,8 @@ from cds_plugin.web import protocol
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch, site: Site) -> Site:
     """Return a site whose limits of time are short."""
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.4)
     monkeypatch.setattr(protocol, "DRAIN_SECONDS", 0.4)
-    return site
+    return site.with_web(header_seconds=0.4)
 
 
 def connected(site: Site) -> socket.socket:
@@ -103,9 +102,9 @@ def test_what_is_no_http_gets_400(site: Site) -> None:
                 assert connection.recv(65536).startswith(b"HTTP/1.1 400")
 
 
-@pytest.mark.parametrize("limit", ["CONNECTIONS", "CONNECTIONS_PER_ADDRESS"])
-def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch, site: Site, limit: str) -> None:
-    monkeypatch.setattr(protocol, limit, 3)
+@pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
+def test_connections_have_a_limit(site: Site, limit: str) -> None:
+    site = site.with_web(**{limit: 3})
     with site.serving():
         time.sleep(0.3)
         held = [connected(site) for _ in range(3)]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import requests
@@ -15,10 +15,10 @@ from pydicom.dataset import Dataset
 from ward import LOOPBACK, Ward
 
 from cds_plugin.config import Settings, Web
+from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.web.paths import LIVE_PATH
 from cds_plugin.web.probe import web_answers
 from cds_plugin.web.server import WebServer
-from cds_plugin.web.stow import UploadBounds
 
 BOUNDARY = "cut-here"
 RELATED = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
@@ -29,8 +29,6 @@ ANSWER_SECONDS = 30.0
 @dataclass
 class Site(Ward):
     """The surroundings of a web server, and ways to send to it."""
-
-    uploads: UploadBounds = field(default_factory=UploadBounds)
 
     @property
     def url(self) -> str:
@@ -49,7 +47,7 @@ class Site(Ward):
     def serving(self) -> Iterator[None]:
         """Serve while the block runs."""
         stop = threading.Event()
-        server = WebServer(self.settings, self.engine, self.uploads)
+        server = WebServer(RuleBook(lambda: self.settings), self.engine)
         thread = threading.Thread(target=server.run, args=(stop,))
         thread.start()
         try:
