@@ -20,8 +20,10 @@ COUNTED = [
     *(
         "cds_plugin.config",
         "cds_plugin.elements",
+        "cds_plugin.multipart",
         "cds_plugin.receive",
         "cds_plugin.rules",
+        "cds_plugin.web",
         "cds_plugin.wire",
     ),
     *("pydicom.charset", "pydicom.dataelem", "pydicom.dataset", "pydicom.filereader", "pydicom.fileutil"),
@@ -29,7 +31,7 @@ COUNTED = [
     *("pynetdicom.acse", "pynetdicom.association", "pynetdicom.dimse", "pynetdicom.dimse_messages"),
     *("pynetdicom.dimse_primitives", "pynetdicom.dsutils", "pynetdicom.dul", "pynetdicom.fsm"),
     *("pynetdicom.pdu", "pynetdicom.pdu_items", "pynetdicom.pdu_primitives", "pynetdicom.presentation"),
-    *("pynetdicom.service_class", "pynetdicom.transport", "tomllib"),
+    *("pynetdicom.service_class", "pynetdicom.transport", "python_multipart", "tomllib"),
 ]
 """Code that meets a stranger's bytes; dictionaries and the rest would only slow the start."""
 with atheris.instrument_imports(include=COUNTED):

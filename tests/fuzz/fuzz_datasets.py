@@ -26,7 +26,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta
 from sqlalchemy import select
-from strangers import SMALL, a_folder, a_ward
+from strangers import SMALL, a_folder, a_reception, a_ward
 
 from cds_db.models import Instance
 from cds_db.session import snapshot
@@ -34,13 +34,9 @@ from cds_plugin.receive import header
 from cds_plugin.receive.answers import Offered, Status
 from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.header import PATIENT_ID_CHARACTERS, Header, read_received
-from cds_plugin.receive.libraries import libraries_set
 from cds_plugin.receive.part10 import offered_from_file
-from cds_plugin.receive.reception import Reception
-from cds_plugin.receive.rulebook import RuleBook
-from cds_plugin.receive.spool import Spool, sha256_of
+from cds_plugin.receive.spool import sha256_of
 from cds_plugin.receive.structure import Unparsable
-from cds_plugin.receive.turn import turns
 
 SYNTAXES = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, JPEG_BASELINE, DEFLATED)
 DEFLATE_HERE = len(SYNTAXES)
@@ -92,18 +88,7 @@ class Datasets:
     def _begin(self) -> None:
         self._ward = a_ward(self._inner.enter_context(a_folder()))
         self._inner.callback(self._ward.engine.dispose)
-        spool = Spool(self._ward.directory)
-        spool.make_folders()
-        self._incoming = self._inner.enter_context(spool.incoming_folder())
-        self._inner.enter_context(libraries_set(self._incoming))
-        self._reception = Reception(
-            book=RuleBook(lambda: self._ward.settings),
-            engine=self._ward.engine,
-            spool=spool,
-            listener="fuzz:1",
-            bounds=SMALL,
-            turn=turns(self._ward.engine),
-        )
+        self._reception, self._incoming = self._inner.enter_context(a_reception(self._ward))
         now = datetime.now(UTC)
         self._senders = [
             OpenAssociation(letter * 32, title, "127.0.0.1", now, now)
@@ -215,7 +200,7 @@ def seeds() -> Iterator[bytes]:
     cut = whole.index(explicit_element(0x00100010, b"PN", b"Test^Patient"))
     yield from (b"\1" + whole[:cut] + each + whole[cut:] for each in sequences)
     yield bytes((SYNTAXES.index(JPEG_BASELINE),)) + whole[:-60] + _encapsulated()
-    yield bytes((WHOLE_FILE,)) + b"\0" * 128 + b"DICM" + _meta_group() + whole
+    yield bytes((WHOLE_FILE,)) + a_file(whole)
     yield bytes((DEFLATE_HERE,)) + whole + b"\0" * 15000
     yield bytes((REPAIRED | 1,)) + explicit_element(0x00080005, b"CS", b'"ISO_IR 100"') + _quoted(whole)
     yield b"\1" + explicit_element(0x00080005, b"SQ", b"\0\0\0\0\0") + whole
@@ -246,6 +231,11 @@ def _encapsulated() -> bytes:
         struct.pack("<HHL", 0xFFFE, 0xE000, 0) + struct.pack("<HHL", 0xFFFE, 0xE000, 4) + b"\xff\xd8\xff\xd9"
     )
     return explicit_element(0x7FE00010, b"OB", fragments + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0), 0xFFFFFFFF)
+
+
+def a_file(data_set: bytes) -> bytes:
+    """Return a data set in explicit VR little endian as a file."""
+    return b"\0" * 128 + b"DICM" + _meta_group() + data_set
 
 
 def _meta_group() -> bytes:

@@ -71,6 +71,10 @@ class _Overheard(io.TextIOBase):
     def flush(self) -> None:
         self._real.flush()
 
+    def fileno(self) -> int:
+        """Return where faulthandler writes when an input takes too long."""
+        return self._real.fileno()
+
 
 @contextmanager
 def watched() -> Iterator[Watch]:

@@ -31,6 +31,11 @@ from cds_plugin.config import (
 )
 from cds_plugin.demo.ports import free_ports
 from cds_plugin.receive.bounds import KIBIBYTE, MEBIBYTE, Bounds
+from cds_plugin.receive.libraries import libraries_set
+from cds_plugin.receive.reception import Reception
+from cds_plugin.receive.rulebook import RuleBook
+from cds_plugin.receive.spool import Spool
+from cds_plugin.receive.turn import turns
 
 MEMORY_DISK = Path("/dev/shm")
 SMALL = Bounds(
@@ -83,6 +88,23 @@ def a_ward(folder: Path, bounds: Bounds = SMALL) -> Ward:
         ),
     )
     return Ward(settings, open_engine(url), replace(bounds))
+
+
+@contextmanager
+def a_reception(ward: Ward) -> Iterator[tuple[Reception, Path]]:
+    """Yield the reception of a process, and its incoming folder."""
+    spool = Spool(ward.directory)
+    spool.make_folders()
+    with spool.incoming_folder() as incoming, libraries_set(incoming):
+        reception = Reception(
+            book=RuleBook(lambda: ward.settings),
+            engine=ward.engine,
+            spool=spool,
+            listener="fuzz:1",
+            bounds=SMALL,
+            turn=turns(ward.engine),
+        )
+        yield reception, incoming
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import fuzz_bodies
 import fuzz_datasets
 import fuzz_pdus
 import fuzz_settings
@@ -42,6 +43,7 @@ TARGETS: Mapping[str, Target] = {
     "datasets": Target(
         fuzz_datasets.Datasets, fuzz_datasets.seeds, fuzz_datasets.mutated, "objects through the reception"
     ),
+    "bodies": Target(fuzz_bodies.Bodies, fuzz_bodies.seeds, fuzz_bodies.mutated, "uploads to the web server"),
     "settings": Target(
         fuzz_settings.SettingsFiles, fuzz_settings.seeds, fuzz_settings.mutated, "settings files and rules"
     ),

@@ -1,0 +1,235 @@
+"""Target `bodies`: an upload to the store transaction, from its media type to the answer (STOW-RS)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from fuzz_datasets import INSTANCE, a_file
+from invariants import Breach, Watch, watched
+from pdus import photograph
+from pydicom.dataset import Dataset
+from sqlalchemy import select
+from starlette.requests import Request
+from strangers import a_folder, a_reception, a_ward
+
+from cds_db.models import Instance
+from cds_db.session import snapshot
+from cds_plugin.errors import Refused
+from cds_plugin.multipart import (
+    MultipartBounds,
+    MultipartReader,
+    PartBegun,
+    PartBytes,
+    PartEnded,
+    boundary_of,
+)
+from cds_plugin.receive.alarms import Alarms
+from cds_plugin.web.answers import MEANING
+from cds_plugin.web.bounds import WebBounds
+from cds_plugin.web.stow import DICOM, StoreService
+from cds_plugin.web.uploads import UploadLedger
+
+PIECES = (1 << 20, 4096, 61, 7, 1)
+"""How many bytes of a body come at once; an input's first byte modulo their number says which."""
+NAMES_A_STUDY = 0x80
+"""A bit of the first byte: the request names the study."""
+STUDY = "1.2.3"
+BOUNDS = WebBounds(request_bytes=48 * 1024, parts=5)
+PART_BYTES = 4096
+BATCH = 2000
+"""Uploads between two fresh folders."""
+BYTES = 16 * 1024
+Mutate = Callable[[bytes, int], bytes]
+Parts = tuple[list[list[bytes]], str]
+
+
+class Bodies:
+    """One store service for many uploads; a context manager."""
+
+    longest = BYTES
+
+    def __enter__(self) -> Bodies:
+        self._outer = ExitStack()
+        self._watch: Watch = self._outer.enter_context(watched())
+        self._loop = self._outer.enter_context(asyncio.Runner())
+        self._inner = ExitStack()
+        self._begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inner.close()
+        self._outer.close()
+
+    def _begin(self) -> None:
+        self._ward = a_ward(self._inner.enter_context(a_folder()))
+        self._inner.callback(self._ward.engine.dispose)
+        reception, self._incoming = self._inner.enter_context(a_reception(self._ward))
+        self._store = StoreService(reception, self._incoming, UploadLedger(), Alarms(), BOUNDS)
+        self._seen = 0
+
+    def one(self, data: bytes) -> None:
+        """Upload a body and check its answer against what is kept of it."""
+        if self._seen >= BATCH:
+            self._inner.close()
+            self._begin()
+        self._seen += 1
+        how = data[0] if data else 0
+        media_type, _, body = data[1:].partition(b"\n")
+        piece = PIECES[how % NAMES_A_STUDY % len(PIECES)]
+        _check_reader(media_type.decode("latin-1"), body, piece)
+        request = Request(_scope(media_type, STUDY if how & NAMES_A_STUDY else ""), _Receive(body, piece))
+        answer = self._loop.run(self._store.store(request))
+        self._check(answer.status_code, bytes(answer.body))
+        self._watch.check()
+
+    def settled(self) -> None:
+        """Nothing here settles later."""
+
+    def _check(self, status: int, content: bytes) -> None:
+        """The status is one of the contract; what is called stored has its row and its file."""
+        if status not in set(MEANING):
+            raise Breach(f"status {status}")
+        if self._store.running or list(self._incoming.iterdir()):
+            raise Breach("something is left of an upload that was answered")
+        told = json.loads(content)
+        if "error" in told:
+            return
+        module = Dataset.from_json(told)
+        stored = [each.ReferencedSOPInstanceUID for each in module.get("ReferencedSOPSequence", ())]
+        failed = len(module.get("FailedSOPSequence", ())) + len(module.get("OtherFailuresSequence", ()))
+        if not stored and not failed and status != 400:
+            raise Breach(f"{status} and nothing said of any object")
+        if (status == 200) is not (bool(stored) and not failed):
+            raise Breach(f"{status} with {len(stored)} stored and {failed} failed")
+        self._check_kept(stored)
+
+    def _check_kept(self, uids: list[str]) -> None:
+        with snapshot(self._ward.engine) as session:
+            wanted = select(Instance.sop_instance_uid, Instance.path).where(
+                Instance.sop_instance_uid.in_(uids)
+            )
+            paths = {uid: path for uid, path in session.execute(wanted)}
+        for uid in uids:
+            if uid not in paths or not (self._ward.directory / paths[uid]).is_file():
+                raise Breach(f"acknowledged and not kept: {uid}")
+
+
+class _Receive:
+    """What an ASGI server hands to an application, piece by piece."""
+
+    def __init__(self, body: bytes, piece: int) -> None:
+        self._left = [body[start : start + piece] for start in range(0, len(body), piece)] or [b""]
+        self._left.reverse()
+
+    async def __call__(self) -> dict[str, Any]:
+        piece = self._left.pop() if self._left else b""
+        return {"type": "http.request", "body": piece, "more_body": bool(self._left)}
+
+
+def _scope(media_type: bytes, study: str) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": f"/studies/{study}",
+        "path_params": {"study": study} if study else {},
+        "query_string": b"",
+        "headers": [(b"content-type", media_type)],
+        "client": ("127.0.0.1", 1),
+    }
+
+
+def _check_reader(media_type: str, body: bytes, piece: int) -> None:
+    """The pieces in which a body comes change nothing of what its parts are."""
+    try:
+        boundary = boundary_of(media_type, DICOM)
+    except Refused:
+        return
+    whole, in_pieces = _parts(boundary, body, len(body) or 1), _parts(boundary, body, piece)
+    if whole != in_pieces:
+        raise Breach(f"a body has other parts in pieces of {piece}: {_short(whole)}, {_short(in_pieces)}")
+
+
+def _parts(boundary: str, body: bytes, piece: int) -> Parts:
+    """Return the parts that were complete, and how the body ended."""
+    reader = MultipartReader(boundary, MultipartBounds(BOUNDS.parts, PART_BYTES))
+    complete: list[list[bytes]] = []
+    content = b""
+    try:
+        for start in range(0, len(body), piece):
+            for event in reader.feed(body[start : start + piece]):
+                match event:
+                    case PartBegun():
+                        content = b""
+                    case PartBytes(more):
+                        content += more
+                    case PartEnded():
+                        complete.append([content])
+        reader.finish()
+    except Refused as refusal:
+        return complete, refusal.code
+    return complete, ""
+
+
+def _short(parts: Parts) -> str:
+    return f"{[len(each[0]) for each in parts[0]]} {parts[1]!r}"
+
+
+MEDIA_TYPE = b'multipart/related; type="application/dicom"; boundary=cut'
+HEAD = b"--cut\r\nContent-Type: application/dicom\r\n\r\n"
+END = b"\r\n--cut--\r\n"
+FRAGMENTS = (
+    *(
+        b"\r\n--cut\r\n",
+        b"\r\n--cut--",
+        b"--cut",
+        b"\r\n--cu",
+        b"\r\n\r\n",
+        b"\n--cut\n",
+        b"\r\n--cut \t\r\n",
+    ),
+    *(HEAD, END, b"\r\n" + HEAD, b"\r\nContent-Length: 3", b"\r\nX: " + b"y" * 64, b"\r\n--cut--cut\r\n"),
+)
+"""Pieces of multipart syntax, right and wrong."""
+
+
+def seeds() -> Iterator[bytes]:
+    """Yield whole uploads, and the shapes that a parser may stumble over."""
+    one, other = (a_file(photograph(uid)) for uid in (INSTANCE, b"1.2.3.5"))
+    head = bytes((0,)) + MEDIA_TYPE + b"\n"
+    yield head + HEAD + one + END
+    yield bytes((NAMES_A_STUDY | 3,)) + MEDIA_TYPE + b"\n" + HEAD + one + b"\r\n" + HEAD + other + END
+    yield head + b"preamble\r\n" + HEAD + one + END + b"epilogue"
+    yield head + HEAD + one
+    yield head + HEAD + one + b"\r\n" + HEAD + b"no object" + END
+    yield head + HEAD * 7 + END
+    yield head + END
+    yield head
+    yield head + HEAD.replace(b"\r\n", b"\n") + one + END.replace(b"\r\n", b"\n")
+    yield head + HEAD + b"\r\n--cu" * 9 + b"\r\n-" + END
+    yield head + b"--cut\r\n" + b"A: b\r\n" * 20 + b"\r\n" + one + END
+    yield bytes((1,)) + MEDIA_TYPE.replace(b"cut", b'"a b"') + b"\n" + HEAD.replace(b"cut", b"a b") + one
+    yield bytes((2,)) + b"application/dicom\n" + one
+    yield bytes((2,)) + MEDIA_TYPE.replace(b"dicom", b"dicom+json") + b"\n[]"
+    yield head + HEAD + one * 12 + END
+
+
+def mutated(data: bytes, longest: int, seed: int, mutate: Mutate) -> bytes:
+    """Return an upload changed in one place: its syntax, its media type, its pieces, or just bytes."""
+    dice = random.Random(seed)
+    media_type, _, body = data[1:].partition(b"\n")
+    how, choice = data[:1] or b"\0", dice.random()
+    if choice < 0.1:
+        how = bytes((dice.randrange(len(PIECES)) | dice.choice((0, NAMES_A_STUDY)),))
+    elif choice < 0.2:
+        media_type = mutate(media_type or b"m", 256).replace(b"\n", b"")
+    elif choice < 0.55:
+        place = dice.randrange(len(body) + 1)
+        body = body[:place] + dice.choice(FRAGMENTS) + body[place + dice.choice((0, 0, 1, 9)) :]
+    else:
+        body = mutate(body or b"\0", longest)
+    return (how + media_type + b"\n" + body)[:longest]
