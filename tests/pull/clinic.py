@@ -62,7 +62,8 @@ class Clinic:
         assert all(statuses) and len(statuses) == len(files)
 
     def settings_file(self, retrieve: str = "c-get", **changes: Any) -> Path:
-        """Write the settings of the product with Orthanc as a peer."""
+        """Write the settings of the product with Orthanc as a peer; `tls_table` holds the table [tls]."""
+        tls_table = changes.pop("tls_table", "")
         path = self.folder / f"{retrieve}.toml"
         facts: dict[str, Any] = {"name": NAME, "ae_title": "ORTHANC", "host": LOOPBACK}
         facts |= {"port": self.orthanc.dicom_port, "retrieve": retrieve, "web_url": self.orthanc.dicomweb_url}
@@ -70,7 +71,9 @@ class Clinic:
         lines = [f"{key} = {json.dumps(value)}" for key, value in entry.items()]
         path.write_text(
             f'[listener]\nport = {self.ward.port}\n[storage]\ndirectory = "{self.ward.directory}"\n'
-            f'[database]\nurl = "{self.ward.settings.database.url}"\n[[peers]]\n' + "\n".join(lines) + "\n"
+            f'[database]\nurl = "{self.ward.settings.database.url}"\n{tls_table}[[peers]]\n'
+            + "\n".join(lines)
+            + "\n"
         )
         return path
 
