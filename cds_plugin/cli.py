@@ -38,6 +38,7 @@ COMMANDS: dict[str, Known] = {
     "send": Known("Send DICOM files to a peer with C-STORE."),
     "pull": Known("Fetch studies from a PACS."),
     "status": Known("Show where studies stand."),
+    "commitments": Known("Show storage commitment requests and what became of them."),
     "audit": Known("List and verify the audit trail."),
     "db": Known("Create or upgrade the database."),
     "tls": Known("Make certificates to try TLS with; show what is in one."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, select
@@ -75,6 +75,21 @@ class KeptFile:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class CommitmentLine:
+    """Where a request stands; `not_held` is known once it was reported."""
+
+    calling_ae: str
+    peer: str
+    transaction_uid: str
+    instances: int
+    state: CommitmentState
+    requested_at: datetime
+    reported_at: datetime | None
+    not_held: int | None
+    last_error: str | None
+
+
 class TooManyPending(Exception):
     """More requests wait than are kept: the requester should ask again later."""
 
@@ -119,6 +134,16 @@ def asked(session: Session, commitment_id: int) -> Asked | None:
         requested_at=row.requested_at,
         in_use=session.scalar(earlier.limit(1)) is not None,
     )
+
+
+def listed(session: Session, state: CommitmentState | None, limit: int) -> list[CommitmentLine]:
+    """Return the requests that came last, newest first; `state` narrows them."""
+    names = [each.name for each in fields(CommitmentLine)]
+    wanted = select(*(getattr(Commitment, name) for name in names))
+    if state is not None:
+        wanted = wanted.where(Commitment.state == state)
+    newest = wanted.order_by(Commitment.requested_at.desc(), Commitment.id.desc()).limit(limit)
+    return [CommitmentLine(*row) for row in session.execute(newest)]
 
 
 def kept_files(session: Session, sop_instance_uids: Sequence[str]) -> dict[str, list[KeptFile]]:

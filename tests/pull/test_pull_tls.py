@@ -68,7 +68,7 @@ def https_in_front(port: int, shown: Pair, ca: Path) -> Iterator[int]:
 
 @pytest.fixture
 def secure(ward: Ward, certificates: Certificates, tmp_path: Path) -> Iterator[Clinic]:
-    """Yield an Orthanc that takes DICOM over TLS only, from callers with a certificate, and knows our port."""
+    """Yield an Orthanc that takes DICOM over TLS only, with client certificates, and knows our port."""
     http_port, dicom_port, tls_port = free_ports(3)
     tls = certificates.server.settings(certificates.ca, mode="only", port=tls_port)
     ward.settings = ward.settings.model_copy(update={"tls": tls})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from drawn_objects import DERMOSCOPIC, SECONDARY_CAPTURE, a_photograph
@@ -17,6 +20,7 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from sqlalchemy import select
+from typer.testing import CliRunner
 from ward import AE_TITLE, LOOPBACK, Ward
 
 from cds_db import commitment, jobs
@@ -24,6 +28,7 @@ from cds_db.commitment import CommitmentRequest, KeptFile, Reference, TooManyPen
 from cds_db.models import Commitment, Job
 from cds_db.session import snapshot, transaction
 from cds_db.stages import CommitmentState, JobState
+from cds_plugin.cli import build
 from cds_plugin.commitment.holding import FailureReason, not_held
 from cds_plugin.commitment.reporter import REPORT_FOR, Reporter
 from cds_plugin.commitment.request import (
@@ -279,6 +284,33 @@ def test_a_requester_that_is_away_or_refuses_is_tried_again(ward: Ward, requeste
             answer_what_waits(ward)
     assert len(requester.reports) == 2 and rows(ward)[0].state is CommitmentState.REPORTED
     assert ward.events().count("commitment-retried") == 2
+
+
+def test_the_command_shows_where_requests_stand(ward: Ward, requester: Requester, tmp_path: Path) -> None:
+    picture = a_photograph()
+    config = tmp_path / "cds-plugin.toml"
+    config.write_text(f'[database]\nurl = "{ward.settings.database.url}"\n')
+    with ward.listening():
+        ward.sent(picture)
+        assert requester.ask(reference_to(picture), (DERMOSCOPIC, "1.2.3")) == 0
+        answer_what_waits(ward)
+        (waiting,) = shown(config, "--state", "pending")
+        with requester.listening():
+            make_due(ward)
+            answer_what_waits(ward)
+    assert not shown(config, "--state", "pending")
+    (done,) = shown(config)
+    assert (waiting["state"], waiting["not_held"]) == ("pending", None) and waiting["last_error"]
+    assert (done["calling_ae"], done["instances"], done["not_held"]) == (REQUESTER, 2, 1)
+    assert done["state"] == "reported" and done["reported_at"] > done["requested_at"]
+    text = CliRunner().invoke(build("commitments"), ["commitments", "--config", str(config)]).stdout
+    assert REQUESTER in text and "2 objects: reported, 1 not held" in text
+
+
+def shown(config: Path, *words: str) -> list[dict[str, Any]]:
+    command = ["commitments", "--config", str(config), "--json", *words]
+    lines = CliRunner().invoke(build("commitments"), command).stdout.splitlines()
+    return [json.loads(line) for line in lines if line.startswith('{"calling_ae"')]
 
 
 def test_a_requester_that_never_comes_back_is_given_up(ward: Ward, requester: Requester) -> None:
