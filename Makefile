@@ -1,4 +1,5 @@
 # make demo   the whole path on this machine   (STUDY=path, PACS=orthanc)
+# make viewer the same through Orthanc, and OHIF to look at it   (STUDY=path)
 # make test   everything that must pass
 # make check  format, lint, types, imports, fast tests
 # make setup  .venv with everything
@@ -10,15 +11,20 @@ BIN := .venv/bin
 export DERM_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 PACS ?= store
 STUDY ?=
+OHIF := var/viewer/ohif
 CASES ?= 100000
 ROUNDS ?= 3
 
-.PHONY: setup demo check lint test peers constraints fuzz bench-ingest soak-listener clean
+.PHONY: setup demo viewer check lint test peers constraints fuzz bench-ingest soak-listener clean
 
 setup: .venv/with-everything
 
 demo: .venv/with-demo
 	$(BIN)/cds-plugin demo --pacs $(PACS) $(if $(STUDY),--study "$(STUDY)")
+
+viewer: .venv/with-demo
+	deploy/viewer/get-ohif $(OHIF)
+	$(BIN)/cds-plugin demo --pacs orthanc --viewer $(OHIF) $(if $(STUDY),--study "$(STUDY)")
 
 check: lint
 	$(BIN)/pytest -q -n 2 -m "not slow"

@@ -22,6 +22,7 @@ from cds_plugin.demo.ports import LOOPBACK, free_ports
 
 START_SECONDS = 30.0
 DCIODVFY_SECONDS = 60.0
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 def absent(reason: str) -> NoReturn:
@@ -93,6 +94,17 @@ def dciodvfy() -> Callable[[Path], list[str]]:
         return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
 
     return errors
+
+
+@pytest.fixture(scope="session")
+def ohif_folder() -> Path:
+    """Return the folder with OHIF's built site, where there is a Chromium to look at it with."""
+    folder = Path(__file__).parents[1] / "var" / "viewer" / "ohif"
+    if not (folder / "index.html").is_file():
+        absent("OHIF is not there; deploy/viewer/get-ohif var/viewer/ohif fetches it")
+    if not any(shutil.which(name) for name in CHROMIUM):
+        absent("no Chromium is installed")
+    return folder
 
 
 @pytest.fixture

@@ -22,11 +22,13 @@ from cds_db.session import open_engine, snapshot
 from cds_db.studies import StudyStatus, status
 from cds_plugin.config import load_settings
 from cds_plugin.console import Exit, stderr
+from cds_plugin.demo.ohif import OhifSite
 from cds_plugin.demo.pacs import OrthancPacs, Pacs, StorePacs
 from cds_plugin.demo.ports import LOOPBACK, free_ports
 from cds_plugin.demo.study import prepare_study
 from cds_plugin.demo.summary import print_summary
-from cds_plugin.errors import Unavailable
+from cds_plugin.errors import Refused, Unavailable
+from cds_plugin.foreground import stop_on_signals
 from cds_plugin.study import ResultKind
 
 READY_SECONDS = 240.0
@@ -52,10 +54,15 @@ class Place:
         return self.directory / "cds-plugin.toml"
 
 
-def run_demo(pacs_name: str, given: Path | None, base: Path) -> int:
-    """Return 0 only if the results of every picture were received back by the PACS."""
+def run_demo(pacs_name: str, given: Path | None, base: Path, viewer: Path | None = None) -> int:
+    """Return 0 only if the results of every picture were received back by the PACS.
+
+    With `viewer`, a folder with OHIF's built site, everything stays up afterwards for a person to look, until
+    SIGINT or SIGTERM.
+    """
     place = _make_place(base)
     pacs = _choose_pacs(pacs_name, place)
+    site = _choose_site(pacs, viewer)
     _write_config(place, pacs.ae_title)
     settings = load_settings(place.config, {})
     with pacs, _plugin(place):
@@ -66,6 +73,8 @@ def run_demo(pacs_name: str, given: Path | None, base: Path) -> int:
         states = _wait(open_engine(settings.database.url), studies)
         received = _results(pacs, states)
         print_summary(settings, place.directory, pacs, states, received)
+        if site is not None:
+            _show(site, studies)
     return Exit.DONE if _all_there(states, received) else Exit.FAILED
 
 
@@ -80,6 +89,28 @@ def _choose_pacs(name: str, place: Place) -> Pacs:
     if name == "orthanc":
         return OrthancPacs(folder, place.pacs_port, place.http_port, (PLUGIN_AE, place.plugin_port))
     return StorePacs(folder, place.pacs_port)
+
+
+def _choose_site(pacs: Pacs, viewer: Path | None) -> OhifSite | None:
+    if viewer is None:
+        return None
+    if not isinstance(pacs, OrthancPacs):
+        raise Refused(
+            "viewer_needs_orthanc",
+            "a viewer reads DICOMweb, which our small store has not",
+            "Add --pacs orthanc.",
+        )
+    return OhifSite(viewer, pacs.server.dicomweb_url, *free_ports(1))
+
+
+def _show(site: OhifSite, studies: list[str]) -> None:
+    """Serve the viewer until asked to stop."""
+    stop = stop_on_signals()
+    with site:
+        for study in studies:
+            stderr.print(f"Look at it: {site.address(study)}", soft_wrap=True)
+        stderr.print("Double-click SEG or SR in the list at the left. Ctrl-C stops everything.")
+        stop.wait()
 
 
 def _write_config(place: Place, pacs_ae: str) -> None:

@@ -1,0 +1,164 @@
+"""What a dermatologist sees in OHIF over Orthanc: the picture, the named coloured lesions, the outlines.
+
+"No exception" is not enough: pixels under each mask are compared with those beside it, before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from ohif_page import OhifPage, Rgb, browser
+from playwright.sync_api import Browser
+from viewed_studies import STUDIES, Study, Viewed, viewed_study
+
+from cds_plugin.demo.ohif import OhifSite
+from cds_plugin.demo.orthanc import Orthanc
+from cds_plugin.demo.ports import free_ports
+from cds_plugin.results.colours import colour_of
+from cds_plugin.study import Lesion
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ohif")]
+SAMPLES = 150
+BESIDE_PIXELS = 9
+"""So far from every lesion skin counts as beside them."""
+DASHES = 0.35
+"""OHIF draws an outline in dashes: of its points at least so many are drawn on, give or take two pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A PACS, the viewer over it, and a browser."""
+
+    orthanc: Orthanc
+    site: OhifSite
+    chromium: Browser
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory, ohif_folder: Path) -> Iterator[Room]:
+    http_port, dicom_port, port = free_ports(3)
+    place = tmp_path_factory.mktemp("viewer") / "orthanc"
+    with (
+        Orthanc(place, http_port, dicom_port) as orthanc,
+        OhifSite(ohif_folder, orthanc.dicomweb_url, port) as site,
+        browser() as running,
+    ):
+        yield Room(orthanc, site, running)
+
+
+@pytest.fixture(scope="module", params=STUDIES, ids=[study.name for study in STUDIES])
+def viewed(request: pytest.FixtureRequest, room: Room) -> Viewed:
+    """Return a study that the PACS holds."""
+    study: Study = request.param
+    made = viewed_study(study)
+    for content in (made.source, *made.results.values()):
+        room.orthanc.post("/instances", content)
+    return made
+
+
+@pytest.fixture
+def page(room: Room, viewed: Viewed) -> Iterator[OhifPage]:
+    """Yield OHIF showing the study's picture."""
+    context = room.chromium.new_context()
+    shown = OhifPage(context.new_page())
+    shown.open(room.site.address(viewed.study_instance_uid))
+    yield shown
+    context.close()
+
+
+def test_picture_and_named_coloured_lesions_are_seen(page: OhifPage, viewed: Viewed) -> None:
+    inside = [_inside(lesion, viewed) for lesion in viewed.lesions]
+    beside = _beside(viewed)
+    skin, *plain = _colours(page, beside, *inside)
+    assert _likeness(skin, viewed.rgb[beside[:, 1], beside[:, 0]]) > 0.9
+    for places, colours in zip(inside, plain, strict=True):
+        assert np.abs(colours - viewed.rgb[places[:, 1], places[:, 0]]).mean() < 12
+
+    page.open_segmentation()
+    names = page.segment_names()
+    page.settle()
+    skin_now, *covered = _colours(page, beside, *inside)
+
+    assert names == [f"Lesion {lesion.number}" for lesion in viewed.lesions]
+    assert np.abs(skin_now - skin).mean() < 3
+    for lesion, now, before in zip(viewed.lesions, covered, plain, strict=True):
+        change = now.mean(axis=0) - before.mean(axis=0)
+        wanted = np.array(colour_of(lesion.number)) - before.mean(axis=0)
+        assert np.linalg.norm(change) > 15, f"nothing is drawn over lesion {lesion.number}"
+        assert _direction(change, wanted) > 0.9, f"lesion {lesion.number} has another colour"
+
+
+def test_outlines_of_the_report_are_seen(page: OhifPage, viewed: Viewed) -> None:
+    rings = [_ring(lesion, viewed) for lesion in viewed.lesions]
+    beside = _beside(viewed)
+    skin, *plain = _colours(page, beside, *rings)
+
+    page.open_report()
+    seen = page.seen()
+
+    for lesion, places, before in zip(viewed.lesions, rings, plain, strict=True):
+        drawn = np.abs(_strongest(seen, page.places(places), before) - before).max(axis=1) > 40
+        assert drawn.mean() > DASHES, f"lesion {lesion.number} has no outline"
+    (skin_now,) = _colours(page, beside)
+    untouched = np.abs(skin_now - skin).max(axis=1) < 10
+    assert untouched.mean() > 0.5, "labels may cover some skin, not most of it"
+
+
+def _inside(lesion: Lesion, viewed: Viewed) -> NDArray[np.intp]:
+    """Return pixels (N, 2), column and row, well inside a lesion."""
+    mask = lesion.full_mask(*viewed.rgb.shape[:2]).astype(np.uint8)
+    return _some(cv2.erode(mask, np.ones((9, 9), np.uint8)) > 0)
+
+
+def _beside(viewed: Viewed) -> NDArray[np.intp]:
+    """Return pixels of skin away from every lesion and from the picture's edge, where texts stand."""
+    taken = np.any([lesion.full_mask(*viewed.rgb.shape[:2]) for lesion in viewed.lesions], axis=0)
+    side = 2 * BESIDE_PIXELS + 1
+    free = cv2.dilate(taken.astype(np.uint8), np.ones((side, side), np.uint8)) == 0
+    free[:60], free[-60:] = False, False
+    return _some(free)
+
+
+def _ring(lesion: Lesion, viewed: Viewed) -> NDArray[np.intp]:
+    mask = lesion.full_mask(*viewed.rgb.shape[:2]).astype(np.uint8)
+    (outline,), _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return outline[:, 0].astype(np.intp)
+
+
+def _some(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    places = np.argwhere(mask)[:, ::-1]
+    return places[np.random.default_rng(1).permutation(len(places))[:SAMPLES]]
+
+
+def _colours(page: OhifPage, *groups: NDArray[np.intp]) -> list[NDArray[np.float64]]:
+    """Return what is seen at each group of the picture's pixels."""
+    seen = page.seen()
+    return [seen[y, x].astype(np.float64) for x, y in (page.places(each).T for each in groups)]
+
+
+def _strongest(seen: Rgb, places: NDArray[np.intp], before: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each place the colour, at most two screen pixels away, that differs most from `before`."""
+    x, y = places.T
+    near = [
+        seen[np.clip(y + dy, 0, seen.shape[0] - 1), np.clip(x + dx, 0, seen.shape[1] - 1)].astype(np.float64)
+        for dy in range(-2, 3)
+        for dx in range(-2, 3)
+    ]
+    stacked = np.stack(near)
+    best = np.abs(stacked - before).max(axis=2).argmax(axis=0)
+    return stacked[best, np.arange(len(places))]
+
+
+def _likeness(seen: NDArray[np.float64], true: NDArray[np.uint8]) -> float:
+    """Return the correlation of brightness as seen with that of the picture."""
+    return float(np.corrcoef(seen.mean(axis=1), true.mean(axis=1))[0, 1])
+
+
+def _direction(change: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
+    return float(change @ wanted / (np.linalg.norm(change) * np.linalg.norm(wanted)))

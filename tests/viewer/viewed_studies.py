@@ -1,0 +1,105 @@
+"""Studies to look at: a drawn picture of one kind of source with one or twenty lesions, and its results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import cv2
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DermoscopicPhotographyImageStorage, ExplicitVRLittleEndian, VLPhotographicImageStorage
+from result_cases import CREATED, analysis, of_mask, photograph_header
+
+from cds_plugin.results.build import build_results
+from cds_plugin.results.uids import derive_uid
+from cds_plugin.study import Lesion, Mask, ResultKind, Rgb
+
+ROWS, COLUMNS = 450, 600
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Which source, how many lesions."""
+
+    name: str
+    sop_class: str
+    modality: str
+    lesions: int
+
+
+STUDIES = (
+    Study("dermoscopic, twenty lesions", DermoscopicPhotographyImageStorage, "DMS", 20),
+    Study("photographic, one lesion", VLPhotographicImageStorage, "XC", 1),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Viewed:
+    """What is stored in the PACS, and the truth about it."""
+
+    study_instance_uid: str
+    rgb: Rgb
+    lesions: tuple[Lesion, ...]
+    source: bytes
+    results: dict[ResultKind, bytes]
+
+
+def viewed_study(study: Study) -> Viewed:
+    """Return picture, source object and result objects."""
+    masks = _masks(study.lesions)
+    rgb = _drawn(masks)
+    header = photograph_header(
+        study.sop_class,
+        study.modality,
+        ROWS,
+        COLUMNS,
+        **{
+            keyword: derive_uid("viewed", study.name, keyword)
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        },
+        SeriesNumber=1,
+        InstanceNumber=1,
+        PatientID=f"VIEWED{study.lesions}",
+        SeriesDescription="Dermoscopy",
+    )
+    lesions = tuple(of_mask(number, mask) for number, mask in enumerate(masks, start=1))
+    said = analysis(*lesions, rows=ROWS, columns=COLUMNS)
+    results = {each.kind: each.as_bytes() for each in build_results(header, rgb, said, 1, CREATED)}
+    return Viewed(str(header.StudyInstanceUID), rgb, lesions, _stored(header, rgb), results)
+
+
+def _masks(count: int) -> list[Mask]:
+    """Ellipses in a grid; one alone is large and in the middle."""
+    across, down = (1, 1) if count == 1 else (5, count // 5)
+    cell_x, cell_y = COLUMNS / across, ROWS / down
+    masks = []
+    for number in range(count):
+        centre = (int((number % across + 0.5) * cell_x), int((number // across + 0.5) * cell_y))
+        canvas = np.zeros((ROWS, COLUMNS), np.uint8)
+        cv2.ellipse(canvas, centre, (int(cell_x * 0.27), int(cell_y * 0.25)), 20, 0, 360, 1, -1)
+        masks.append(canvas.astype(np.bool_))
+    return masks
+
+
+def _drawn(masks: list[Mask]) -> Rgb:
+    """Return skin in uneven light, darker inside each mask."""
+    light = np.linspace(0.8, 1.0, COLUMNS)[None, :, None] * np.linspace(1.0, 0.9, ROWS)[:, None, None]
+    skin = np.array([222.0, 178.0, 158.0]) * light
+    inside = np.any(masks, axis=0)[..., None]
+    return np.where(inside, skin * np.array([0.55, 0.42, 0.38]), skin).astype(np.uint8)
+
+
+def _stored(header: Dataset, rgb: Rgb) -> bytes:
+    """Return the source as a file, its pixels uncompressed."""
+    image = Dataset()
+    image.update(header)
+    image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
+    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 8, 8, 7, 0
+    image.PixelData = rgb.tobytes()
+    image["PixelData"].VR = "OW"
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = BytesIO()
+    image.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
