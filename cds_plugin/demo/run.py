@@ -100,7 +100,8 @@ def _choose_site(pacs: Pacs, viewer: Path | None) -> OhifSite | None:
             "a viewer reads DICOMweb, which our small store has not",
             "Add --pacs orthanc.",
         )
-    return OhifSite(viewer, pacs.server.dicomweb_url, *free_ports(1))
+    (port,) = free_ports(1)
+    return OhifSite(viewer, pacs.server.dicomweb_url, port)
 
 
 def _show(site: OhifSite, studies: list[str]) -> None:
