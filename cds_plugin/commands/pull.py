@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from sqlalchemy import Engine
 
 from cds_db import pulls
 from cds_db.columns import Json
-from cds_db.session import transaction
+from cds_db.session import snapshot, transaction
 from cds_db.stages import PullState
 from cds_plugin.config import PeerEntry, Retrieve, Settings, load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, report, stderr
@@ -26,10 +27,10 @@ from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.pull.bounds import PEER_AWAY_STUDIES
 from cds_plugin.pull.desk import Desk, Office, opened_office
 from cds_plugin.pull.finding import DimseFinder
-from cds_plugin.pull.found import Finder, FoundStudy, Retriever, days
+from cds_plugin.pull.found import Finder, FoundDay, FoundStudy, Retriever, days
 from cds_plugin.pull.getting import GetRetriever
 from cds_plugin.pull.moving import MoveRetriever
-from cds_plugin.pull.puller import ACTOR, Puller, StudyEnd
+from cds_plugin.pull.puller import ACTOR, Puller, StudyEnd, waits
 from cds_plugin.pull.qido import WebFinder
 from cds_plugin.pull.wado import WadoRetriever
 from cds_plugin.pull.web import opened_web
@@ -114,9 +115,15 @@ def _pull(source: str, wanted: Wanted, config: Path | None, as_json: bool) -> in
         return _pull_each(puller, studies, entry, as_json)
 
 
-def _pull_each(puller: Puller, studies: Iterator[FoundStudy], entry: PeerEntry, as_json: bool) -> int:
-    incomplete = away = seen = 0
+def _pull_each(
+    puller: Puller, studies: Iterator[FoundStudy | Refused], entry: PeerEntry, as_json: bool
+) -> int:
+    incomplete = away = seen = unusable = 0
     for study in studies:
+        if isinstance(study, Refused):
+            report(study)
+            unusable += 1
+            continue
         ended = puller.pull(study)
         seen += 1
         incomplete += ended.end.state is not PullState.COMPLETE
@@ -127,7 +134,7 @@ def _pull_each(puller: Puller, studies: Iterator[FoundStudy], entry: PeerEntry, 
                 "peer_away", f"{entry.name} failed {away} studies in a row", "Run the same command again."
             )
     stderr.print(f"{seen} studies, {incomplete} of them incomplete", highlight=False)
-    return Exit.FAILED if incomplete else Exit.DONE
+    return Exit.FAILED if incomplete or unusable else Exit.DONE
 
 
 def _peer_named(settings: Settings, name: str) -> PeerEntry:
@@ -156,27 +163,47 @@ def _ways(
 
 def _arrived(engine: Engine) -> Callable[[Sequence[str]], set[str]]:
     def arrived(uids: Sequence[str]) -> set[str]:
-        with transaction(engine) as session:
+        with snapshot(engine) as session:
             return set(pulls.held_paths(session, uids))
 
     return arrived
 
 
-def _studies(engine: Engine, entry: PeerEntry, finder: Finder, wanted: Wanted) -> Iterator[FoundStudy]:
-    """Yield the studies that were named, or those of each day in turn: a long range is never one question."""
+def _studies(
+    engine: Engine, entry: PeerEntry, finder: Finder, wanted: Wanted
+) -> Iterator[FoundStudy | Refused]:
+    """Yield the studies that were named, or those of each day in turn: a long range is never one question.
+
+    Studies of a day without a valid UID cannot be fetched; a Refused says how many.
+    """
     yield from (FoundStudy(uid) for uid in wanted.studies)
     if wanted.since is None or wanted.until is None:
         return
     for day in days(wanted.since, wanted.until):
-        found = finder.studies(day, wanted.modalities)
+        found = _of_day(finder, day, wanted.modalities)
         asked: dict[str, Json] = {
             "day": day.isoformat(),
             "modalities": list(wanted.modalities),
-            "studies": len(found),
+            "studies": len(found.studies),
+            "without_uid": found.unnamed,
         }
         with transaction(engine) as session:
             pulls.note_query(session, entry.name, asked, now=datetime.now(UTC), actor=ACTOR)
-        yield from found
+        yield from found.studies
+        if found.unnamed:
+            what = f"{day}: {found.unnamed} studies of {entry.name} have no valid Study Instance UID"
+            yield Refused("bad_match", what, "Look at the peer's data.")
+
+
+def _of_day(finder: Finder, day: date, modalities: Sequence[str]) -> FoundDay:
+    """Return the studies of a day; a peer that is away for a moment is asked again."""
+    *first, last = waits()
+    for wait in first:
+        time.sleep(wait)
+        with suppress(Unavailable):
+            return finder.studies(day, modalities)
+    time.sleep(last)
+    return finder.studies(day, modalities)
 
 
 def _progress() -> Progress:

@@ -24,7 +24,7 @@ from cds_plugin.pull.bounds import (
     SERIES_PER_STUDY,
     STUDIES_PER_QUERY,
 )
-from cds_plugin.pull.found import FoundInstance, FoundStudy
+from cds_plugin.pull.found import FoundDay, FoundInstance, FoundStudy
 from cds_plugin.receive.header import uid_problem
 from cds_plugin.wire import PatientMessages
 
@@ -70,18 +70,22 @@ class DimseFinder:
     peer: Peer
     calling_ae: str
 
-    def studies(self, day: date, modalities: Sequence[str]) -> list[FoundStudy]:
+    def studies(self, day: date, modalities: Sequence[str]) -> FoundDay:
         """Return the studies of one day that have one of the modalities (none named: any)."""
         found: dict[str, FoundStudy] = {}
+        unnamed = 0
         with self._association() as association:
             for modality in modalities or ("",):
                 wanted = _identifier("STUDY", StudyDate=f"{day:%Y%m%d}", ModalitiesInStudy=modality)
                 wanted.StudyInstanceUID = ""
                 wanted.NumberOfStudyRelatedInstances = None
                 for match in _matches(association, self.peer, wanted, STUDIES_PER_QUERY):
-                    uid = uid_in(match, "StudyInstanceUID")
-                    found[uid] = FoundStudy(uid, _count(match))
-        return list(found.values())
+                    uid = _uid(match, "StudyInstanceUID")
+                    if uid_problem(uid) is None:
+                        found[uid] = FoundStudy(uid, _count(match))
+                    else:
+                        unnamed += 1
+        return FoundDay(list(found.values()), unnamed)
 
     def instances(self, study_instance_uid: str, modalities: Sequence[str]) -> list[FoundInstance]:
         """Return the instances of a study's series of these modalities (none named: of all)."""
@@ -117,7 +121,7 @@ class DimseFinder:
 
 def uid_in(match: Dataset, keyword: str) -> str:
     """Return a UID of a match. Raises Refused where the peer says none."""
-    uid = str(element_value(match, keyword) or "").strip(" \0")
+    uid = _uid(match, keyword)
     if uid_problem(uid) is not None:
         raise Refused("bad_match", f"a match of the peer has no valid {keyword}", "Look at the peer's data.")
     return uid
@@ -125,9 +129,13 @@ def uid_in(match: Dataset, keyword: str) -> str:
 
 def found_instance(match: Dataset, study: str, series: str) -> FoundInstance:
     """Return the instance of a match; its SOP class may be missing."""
-    sop_class = str(element_value(match, "SOPClassUID") or "").strip(" \0")
+    sop_class = _uid(match, "SOPClassUID")
     known = sop_class if uid_problem(sop_class) is None else ""
     return FoundInstance(study, series, uid_in(match, "SOPInstanceUID"), known)
+
+
+def _uid(match: Dataset, keyword: str) -> str:
+    return str(element_value(match, keyword) or "").strip(" \0")
 
 
 def has_modality(match: Dataset, modalities: Sequence[str]) -> bool:
@@ -172,5 +180,5 @@ def _failed(peer: Peer, status: int | None) -> Unavailable:
 
 
 def _count(match: Dataset) -> int | None:
-    value = element_value(match, "NumberOfStudyRelatedInstances")
-    return int(value) if value is not None else None
+    text = str(element_value(match, "NumberOfStudyRelatedInstances") or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else None

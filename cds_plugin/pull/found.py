@@ -40,10 +40,18 @@ class Arrival:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundDay:
+    """The studies of one day; `unnamed` is how many matches have no valid Study Instance UID."""
+
+    studies: list[FoundStudy]
+    unnamed: int = 0
+
+
 class Finder(Protocol):
     """Asks a peer what it has; every method raises Refused or Unavailable."""
 
-    def studies(self, day: date, modalities: Sequence[str]) -> list[FoundStudy]:
+    def studies(self, day: date, modalities: Sequence[str]) -> FoundDay:
         """Return the studies of one day that have one of the modalities (none named: any)."""
         ...
 

@@ -101,9 +101,10 @@ class Puller:
         """Fetch what is wanted, again after a break; return what stopped it, if anything did."""
         problem: CdsError | None = None
         with self.office.desk() as desk:
-            for wait in _waits():
+            for wait in waits():
                 time.sleep(wait)
-                missing = [each for each in wanted if self._is_open(each, tally)]
+                over = tally.failures.keys() | self._held(wanted)
+                missing = [each for each in wanted if each.sop_instance_uid not in over]
                 if not missing:
                     return None
                 try:
@@ -114,10 +115,6 @@ class Puller:
                 except Refused as error:
                     return error
         return problem
-
-    def _is_open(self, instance: FoundInstance, tally: Tally) -> bool:
-        uid = instance.sop_instance_uid
-        return uid not in tally.failures and uid not in self._held([instance])
 
     def _finished(
         self,
@@ -189,8 +186,8 @@ class Puller:
         return self.office.reception.turn
 
 
-def _waits() -> Iterator[float]:
-    """Return how long to wait before each try of a study."""
+def waits() -> Iterator[float]:
+    """Return how long to wait before each try of a study, or of a question."""
     yield 0.0
     for number in range(TRIES - 1):
         yield TRY_AGAIN_SECONDS * 2**number

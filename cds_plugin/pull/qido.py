@@ -9,7 +9,7 @@ from typing import Any
 
 from cds_plugin.errors import Refused
 from cds_plugin.pull.bounds import INSTANCES_PER_STUDY, PAGE, PAGES, SERIES_PER_STUDY, STUDIES_PER_QUERY
-from cds_plugin.pull.found import FoundInstance, FoundStudy
+from cds_plugin.pull.found import FoundDay, FoundInstance, FoundStudy
 from cds_plugin.pull.web import WebPeer
 from cds_plugin.receive.header import uid_problem
 
@@ -29,7 +29,7 @@ class WebFinder:
 
     web: WebPeer
 
-    def studies(self, day: date, modalities: Sequence[str]) -> list[FoundStudy]:
+    def studies(self, day: date, modalities: Sequence[str]) -> FoundDay:
         """Return the studies of one day that have one of the modalities (none named: any)."""
         found: dict[str, FoundStudy] = {}
         for modality in modalities or ("",):
@@ -39,14 +39,16 @@ class WebFinder:
                 wanted["ModalitiesInStudy"] = modality
             for uid, match in self._all("studies", wanted, STUDY_INSTANCE_UID, STUDIES_PER_QUERY).items():
                 found[uid] = FoundStudy(uid, _number(match, NUMBER_OF_STUDY_RELATED_INSTANCES))
-        return list(found.values())
+        named = [study for uid, study in found.items() if uid_problem(uid) is None]
+        return FoundDay(named, len(found) - len(named))
 
     def instances(self, study_instance_uid: str, modalities: Sequence[str]) -> list[FoundInstance]:
         """Return the instances of a study's series of these modalities (none named: of all)."""
         path = f"studies/{study_instance_uid}/series"
         wanted = {each.upper() for each in modalities}
         found: list[FoundInstance] = []
-        for series, match in self._all(path, {}, SERIES_INSTANCE_UID, SERIES_PER_STUDY).items():
+        every_series = self._all(path, {}, SERIES_INSTANCE_UID, SERIES_PER_STUDY)
+        for series, match in _named(every_series, SERIES_INSTANCE_UID).items():
             modality = _text(match, MODALITY).upper()
             if wanted and modality and modality not in wanted:
                 continue
@@ -54,21 +56,21 @@ class WebFinder:
             of_series = self._all(f"{path}/{series}/instances", {}, SOP_INSTANCE_UID, room)
             found += [
                 FoundInstance(study_instance_uid, series, uid, _class(each))
-                for uid, each in of_series.items()
+                for uid, each in _named(of_series, SOP_INSTANCE_UID).items()
             ]
         return found
 
     def _all(
         self, path: str, wanted: Mapping[str, str | list[str]], key: str, limit: int
     ) -> dict[str, Match]:
-        """Return the matches of a query by their UID: pages until one brings nothing new.
+        """Return the matches of a query by what they have as UID: pages until one brings nothing new.
 
         A server that knows no paging answers everything each time, and so ends it too.
         """
         found: dict[str, Match] = {}
         for _ in range(PAGES):
             paging: dict[str, str | int | list[str]] = {"limit": PAGE, "offset": len(found)}
-            matches = {_uid(each, key): each for each in self.web.json(path, {**wanted, **paging})}
+            matches = {_text(each, key): each for each in self.web.json(path, {**wanted, **paging})}
             is_new = not matches.keys() <= found.keys()
             found |= matches
             if len(found) > limit:
@@ -96,11 +98,11 @@ def _number(match: Match, tag: str) -> int | None:
     return int(values[0]) if values and str(values[0]).isascii() and str(values[0]).isdigit() else None
 
 
-def _uid(match: Match, tag: str) -> str:
-    uid = _text(match, tag)
-    if uid_problem(uid) is not None:
+def _named(found: Mapping[str, Match], tag: str) -> Mapping[str, Match]:
+    """Return the matches, for all have a UID. Raises Refused where one has none."""
+    if any(uid_problem(uid) is not None for uid in found):
         raise Refused("bad_match", f"a match of the peer has no valid {tag}", "Look at the peer's data.")
-    return uid
+    return found
 
 
 def _class(match: Match) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -28,7 +29,7 @@ from cds_plugin.receive.connections import Connections
 from cds_plugin.receive.lane import StoreLane, put_on_lane
 from cds_plugin.receive.requests import put_in_order
 from cds_plugin.receive.server import BoundedMessages, WakingQueue
-from cds_plugin.receive.upper_layer import OrderlyStateMachine
+from cds_plugin.receive.upper_layer import OrderlyProvider, OrderlyStateMachine
 from cds_plugin.tls.identity import identity_of
 from cds_plugin.tls.serving import HandshakeFailed, ServerTls, Unspoken
 from cds_plugin.wire import quicken, say_goodbye
@@ -173,5 +174,8 @@ class ListenerRequestHandler(RequestHandler):
         association.dimse = BoundedMessages(association, equipment.bounds, equipment.disk_is_full)
         association.dul.to_user_queue = WakingQueue(association.dimse.msg_queue)
         put_on_lane(association, equipment.lane(association))
+        if isinstance(association.dul, OrderlyProvider):
+            address = self.client_address[0]
+            association.dul.complain = partial(self.server.note, Event.CALLER_REFUSED, address)
         equipment.ledger.introduce(association, self._identity)
         return association

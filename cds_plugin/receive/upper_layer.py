@@ -6,6 +6,7 @@ This leans on private parts of pynetdicom 3.0 (its state machine and table); tes
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -22,20 +23,32 @@ ASSOCIATE_RQ = 0x01
 """PDU type (PS3.8 section 9.3.2)."""
 PROVIDER = 0x02
 """The source of an A-ABORT that no user asked for (PS3.8 section 9.3.8)."""
+UNREADABLE = "an association request that cannot be read, such as an AE title that is not ASCII"
 OUR_PRIMITIVES = frozenset({"Evt1", "Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
 """Events of PS3.8 table 9-10 that come from us: such a primitive waits in the provider's queue."""
 
 
 class OrderlyProvider(DULServiceProvider):
-    """The upper layer of one acceptor: a request beyond bounds ends in an A-ABORT before it is decoded."""
+    """The upper layer of one acceptor: a request beyond bounds ends in an A-ABORT before it is decoded.
+
+    `complain` is told why a request was given up, in words of a bounded set.
+    """
+
+    complain: Callable[[str], None]
 
     def _decode_pdu(self, bytestream: bytearray) -> Any:
         """Return the PDU and its event. Raises ValueError, which pynetdicom takes as an invalid PDU."""
-        problem = request_problem(bytes(bytestream)) if bytestream[0] == ASSOCIATE_RQ else None
-        if problem is not None:
-            log.warning("association request given up", problem=problem)
-            raise ValueError(problem)
-        return super()._decode_pdu(bytestream)
+        if bytestream[0] != ASSOCIATE_RQ:
+            return super()._decode_pdu(bytestream)
+        problem = request_problem(bytes(bytestream)) or UNREADABLE
+        try:
+            if problem is not UNREADABLE:
+                raise ValueError(problem)
+            return super()._decode_pdu(bytestream)
+        except PARSE_ERRORS as error:
+            log.warning("association request given up", problem=problem, error=type(error).__name__)
+            self.complain(problem)
+            raise
 
 
 class OrderlyStateMachine(StateMachine):

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from cds_db import audit
 from cds_db.columns import Json
 from cds_db.events import Event, Outcome
-from cds_db.locks import insert_if_absent
+from cds_db.locks import insert_if_absent, insert_those_absent
 from cds_db.models import Instance, PulledInstance, PulledStudy, Result
 from cds_db.stages import PulledState, PullState
 
@@ -96,9 +96,8 @@ def begin(session: Session, pull: Pull, wanted: Sequence[str], *, instances: int
     if inserted is None:
         same = (PulledStudy.peer == pull.peer, PulledStudy.study_instance_uid == pull.study_instance_uid)
         session.execute(update(PulledStudy).where(*same).values(**values, last_error=None))
-    for uid in wanted:
-        facts = {"sop_instance_uid": uid, "state": PulledState.WANTED, "attempts": 0, "updated_at": now}
-        insert_if_absent(session, PulledInstance, {**key, **facts}, PulledInstance.peer)
+    facts = {**key, "state": PulledState.WANTED, "attempts": 0, "updated_at": now}
+    insert_those_absent(session, PulledInstance, [{**facts, "sop_instance_uid": uid} for uid in wanted])
     detail: Mapping[str, Json] = {"peer": pull.peer, "instances": instances, "wanted": len(wanted)}
     _audit(session, Event.PULL_STARTED, pull, now=now, detail=detail)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
@@ -18,15 +18,16 @@ from pynetdicom import build_context
 from ward import LOOPBACK, Ward
 
 from cds_db.stages import PullState
+from cds_plugin.commands.pull import _of_day
 from cds_plugin.config import PeerEntry
 from cds_plugin.deliver.sender import Peer, association_with
 from cds_plugin.demo.ports import free_ports
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.pull import finding, puller
-from cds_plugin.pull.bounds import MATCH_BYTES
+from cds_plugin.pull.bounds import MATCH_BYTES, TRIES
 from cds_plugin.pull.desk import opened_office
 from cds_plugin.pull.finding import STUDY_ROOT_FIND, DimseFinder
-from cds_plugin.pull.found import FoundInstance, FoundStudy, days
+from cds_plugin.pull.found import FoundDay, FoundInstance, FoundStudy, days
 from cds_plugin.pull.getting import GetRetriever
 from cds_plugin.pull.puller import Puller, StudyEnd
 from cds_plugin.pull.syntaxes import CLASSES_AT_ONCE, TRANSFER_SYNTAXES, by_classes, requests
@@ -192,12 +193,38 @@ def test_a_match_that_is_too_large_ends_the_association(way: Way) -> None:
         DimseFinder(way.peer, "CDS").studies(date(2024, 2, 29), [])
 
 
-def test_a_match_without_a_uid_is_refused(way: Way) -> None:
+def test_a_match_without_a_uid_costs_that_match(way: Way) -> None:
     empty = Dataset()
     empty.QueryRetrieveLevel = "STUDY"
-    way.archive.matches = lambda _wanted: [empty]
-    with way.archive.listening(way.port), pytest.raises(Refused, match="StudyInstanceUID"):
-        DimseFinder(way.peer, "CDS").studies(date(2024, 2, 29), [])
+    picture = a_photograph()
+    picture.NumberOfStudyRelatedInstances = None
+    way.archive.matches = lambda _wanted: [empty, keys_of(picture, "STUDY")]
+    with way.archive.listening(way.port):
+        found = DimseFinder(way.peer, "CDS").studies(date(2024, 2, 29), [])
+        with pytest.raises(Refused, match="SeriesInstanceUID"):
+            empty.StudyInstanceUID = picture.StudyInstanceUID
+            DimseFinder(way.peer, "CDS").instances(picture.StudyInstanceUID, [])
+    assert found == FoundDay([FoundStudy(picture.StudyInstanceUID)], unnamed=1)
+
+
+def test_a_day_is_asked_again_where_the_peer_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(puller, "TRY_AGAIN_SECONDS", 0.01)
+    day = FoundDay([FoundStudy("1.2.3")])
+    answers: list[FoundDay | Unavailable] = [Unavailable("peer_away", "away", "Wait."), day]
+
+    class Recovering(DimseFinder):
+        def studies(self, day: date, modalities: Sequence[str]) -> FoundDay:
+            answer = answers.pop(0)
+            if isinstance(answer, Unavailable):
+                raise answer
+            return answer
+
+    finder = Recovering(Peer("ARCHIVE", LOOPBACK, 1), "CDS")
+    assert _of_day(finder, date(2024, 2, 29), []) == day and not answers
+    answers += [Unavailable("peer_away", "away", "Wait.")] * TRIES
+    with pytest.raises(Unavailable):
+        _of_day(finder, date(2024, 2, 29), [])
+    assert not answers
 
 
 class SlowToWake(threading.Event):

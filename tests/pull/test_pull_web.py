@@ -22,7 +22,7 @@ from cds_plugin.config import PeerEntry
 from cds_plugin.errors import CdsError, Refused, Unavailable
 from cds_plugin.pull import puller, qido, web
 from cds_plugin.pull.desk import opened_office
-from cds_plugin.pull.found import FoundStudy
+from cds_plugin.pull.found import FoundDay, FoundStudy
 from cds_plugin.pull.puller import Puller, StudyEnd
 from cds_plugin.pull.qido import WebFinder
 from cds_plugin.pull.wado import WadoRetriever
@@ -100,9 +100,18 @@ def test_a_study_comes_whole_over_many_pages(
 def test_studies_of_a_day(line: Line) -> None:
     study = line.a_study(1)
     with opened_web(line.ward.settings, line.entry()) as peer:
-        assert WebFinder(peer).studies(date(2024, 2, 29), ["DMS", "XC"]) == [FoundStudy(study, 1)]
+        assert WebFinder(peer).studies(date(2024, 2, 29), ["DMS", "XC"]) == FoundDay([FoundStudy(study, 1)])
     assert "StudyDate=20240229" in line.archive.asked[0] and "ModalitiesInStudy=DMS" in line.archive.asked[0]
     assert "includefield=00201208" in line.archive.asked[0]
+
+
+def test_a_study_without_a_valid_uid_costs_that_study(line: Line) -> None:
+    study = line.a_study(1)
+    bad = b'[{"0020000D": {"vr": "UI", "Value": ["../x"]}}, {"0020000D": {"vr": "UI", "Value": ["%s"]}}]'
+    line.archive.hooks["/studies"] = (200, JSON, bad % study.encode())
+    with opened_web(line.ward.settings, line.entry()) as peer:
+        found = WebFinder(peer).studies(date(2024, 2, 29), [])
+    assert found == FoundDay([FoundStudy(study)], unnamed=1)
 
 
 @pytest.mark.parametrize(
