@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
@@ -36,6 +36,7 @@ from cds_plugin.lease import owner_name, take
 from cds_plugin.receive.answers import ERROR_COMMENT_CHARACTERS
 from cds_plugin.receive.associations import AssociationLedger
 from cds_plugin.receive.header import PARSE_ERRORS
+from cds_plugin.receive.in_turn import InTurn
 from cds_plugin.receive.structure import Unparsable, check_structure, encoding_of
 
 log = structlog.get_logger()
@@ -52,6 +53,7 @@ class CommitmentHandler:
     engine: Engine
     ledger: AssociationLedger
     turn: AbstractContextManager[Any]
+    _here: InTurn = field(default_factory=lambda: InTurn("commitment"))
 
     def __call__(self, event: Event) -> tuple[Dataset, None]:
         """Return the status; what Success acknowledges will be reported even after a crash."""
@@ -96,12 +98,9 @@ class CommitmentHandler:
             job_id = commitment.record_request(session, request, now=now)
             taken = take(session, job_id, owner) if here else None
         if taken is not None:
-            threading.Thread(
-                target=self._report_here,
-                args=(association, taken, owner, request.calling_ae),
-                name=f"commitment-{job_id}",
-                daemon=True,
-            ).start()
+            self._here.put(
+                association, partial(self._report_here, association, taken, owner, request.calling_ae)
+            )
 
     def _report_here(self, association: Association, claim: jobs.Claim, owner: str, who: str) -> None:
         """Report on the association of the request; where it is gone the deliver process does it."""

@@ -12,7 +12,12 @@ FIXED_BYTES = 74
 PRESENTATION_CONTEXT = 0x20
 ABSTRACT_SYNTAX = 0x30
 TRANSFER_SYNTAX = 0x40
+USER_INFORMATION = 0x50
+ITEMS = frozenset((0x10, PRESENTATION_CONTEXT, USER_INFORMATION))
+USER_ITEMS = frozenset(range(0x51, 0x5A))
+"""What PS3.8 section 9.3.2 and PS3.7 annex D.3.3 know."""
 _ITEM = struct.Struct(">BBH")
+_LENGTH = struct.Struct(">L")
 
 
 def request_problem(pdu: bytes) -> str | None:
@@ -29,6 +34,34 @@ def request_problem(pdu: bytes) -> str | None:
         if kinds.count(ABSTRACT_SYNTAX) != 1 or TRANSFER_SYNTAX not in kinds:
             return "a presentation context without its syntaxes"
     return None
+
+
+def with_known_items(pdu: bytes) -> bytes:
+    """Return an A-ASSOCIATE-RQ PDU without what this version of the standard does not know.
+
+    Items of unrecognized types shall be ignored and skipped (PS3.8 section 9.3.1); pynetdicom stumbles over
+    them. Where lengths do not fit the PDU is returned as it is.
+    """
+    encoded = pdu[FIXED_BYTES:]
+    kept = _kept(encoded, ITEMS)
+    if kept is None or kept == encoded:
+        return pdu
+    fixed = pdu[2 + _LENGTH.size : FIXED_BYTES]
+    return pdu[:2] + _LENGTH.pack(len(fixed) + len(kept)) + fixed + kept
+
+
+def _kept(encoded: bytes, known: frozenset[int]) -> bytes | None:
+    """Return the items of known types, written anew; None where lengths do not fit."""
+    kept = b""
+    end = 0
+    for kind, body in _items(encoded):
+        end += _ITEM.size + _ITEM.unpack_from(encoded, end)[2]
+        inner = _kept(body, USER_ITEMS) if kind == USER_INFORMATION else body
+        if inner is None:
+            return None
+        if kind in known:
+            kept += _ITEM.pack(kind, 0, len(inner)) + inner
+    return kept if end == len(encoded) else None
 
 
 def _items(encoded: bytes) -> Iterator[tuple[int, bytes]]:

@@ -15,7 +15,7 @@ from pynetdicom.fsm import AA_4, TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
 
 from cds_plugin.receive.header import PARSE_ERRORS
-from cds_plugin.receive.negotiation import request_problem
+from cds_plugin.receive.negotiation import request_problem, with_known_items
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ class OrderlyProvider(DULServiceProvider):
         try:
             if problem is not UNREADABLE:
                 raise ValueError(problem)
-            return super()._decode_pdu(bytestream)
+            return super()._decode_pdu(bytearray(with_known_items(bytes(bytestream))))
         except PARSE_ERRORS as error:
             log.warning("association request given up", problem=problem, error=type(error).__name__)
             self.complain(problem)

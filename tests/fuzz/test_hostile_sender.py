@@ -288,6 +288,20 @@ def test_odd_association_requests(besieged: Siege, request_pdu: bytes) -> None:
     assert not answers.rest
 
 
+def test_a_request_that_cannot_be_read_is_audited(besieged: Siege) -> None:
+    """Umlauts in an AE title, say: the sender sees an abort, and we must be able to say why."""
+    with Stranger(besieged.port) as stranger:
+        stranger.say(associate_rq(calling="KRÄNK".encode("latin-1")))
+        assert stranger.listen(until=1).kinds == (ABORT,)
+    deadline = time.monotonic() + 20
+    while not (
+        told := [each for each in besieged.ward.audit("caller-refused") if "ASCII" in each.detail["reason"]]
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert told[0].detail["peer"] == "127.0.0.1"
+
+
 CONTEXT_LISTS = {
     "thousands with all numbers": [context(n % 256, b"1.2.3", b"1.2") for n in range(5000)],
     "one number 200 times": [context(1, VERIFICATION, IMPLICIT_LITTLE)] * 200,

@@ -240,6 +240,24 @@ def test_the_report_comes_over_the_same_association_where_the_role_was_negotiate
 
 
 @pytest.mark.slow
+def test_requests_without_a_pause_are_reported_one_after_the_other(ward: Ward, requester: Requester) -> None:
+    """Two reports at once on one association would take each other's answers."""
+    ward.settings = ward.settings.model_copy(update={"peers": ()})
+    picture = a_photograph()
+    with ward.listening():
+        ward.sent(picture)
+        with requester.associated(same_association=True) as association:
+            before = threading.active_count()
+            for _ in range(5):
+                assert asked(association, a_request(reference_to(picture))) == 0
+            running = [each.name for each in threading.enumerate()].count("commitment")
+            until(lambda: len(requester.reports) == 5)
+            until(lambda: all(row.state is CommitmentState.REPORTED for row in rows(ward)))
+        until(lambda: threading.active_count() <= before)
+    assert running == 1 and all(each.own_association for each in requester.reports)
+    assert [row.last_error for row in rows(ward)] == [None] * 5
+
+
 def test_an_association_that_is_over_gets_its_report_over_a_new_one(ward: Ward, requester: Requester) -> None:
     picture = a_photograph()
     with ward.listening(), requester.listening():
