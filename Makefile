@@ -3,7 +3,7 @@
 # make test   everything that must pass
 # make check  format, lint, types, imports, fast tests
 # make setup  .venv with everything
-# make fuzz   strangers' bytes against listener, reception and settings   (CASES=100000 of each, resumes)
+# make fuzz   strangers' bytes against listener, reception, uploads and settings   (CASES=100000 of each, resumes)
 # make bench-ingest    objects per second beside Orthanc and storescp   (ROUNDS=3)
 # make soak-listener   the listener's memory over 10,000 associations and 100,000 bare connects
 PYTHON ?= python3

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from drawn_objects import DERMOSCOPIC, a_photograph
+from parts import a_part, settings_file, until
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 from test_commitment import Requester, a_request, answer_what_waits, asked, reference_to, rows
@@ -30,16 +26,6 @@ from cds_plugin.receive.sweep import Sweeper
 
 pytestmark = pytest.mark.slow
 
-WAIT_SECONDS = 60
-
-
-def until(condition: Callable[[], object], between: Callable[[], object] = lambda: None) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        between()
-        time.sleep(0.1)
-
 
 @pytest.fixture
 def requester(ward: Ward) -> Requester:
@@ -50,32 +36,13 @@ def requester(ward: Ward) -> Requester:
     return Requester(ward, port)
 
 
-def settings_file(ward: Ward, folder: Path, broker: str = "redis://127.0.0.1:1/0") -> Path:
-    path = folder / "cds-plugin.toml"
+def settings_of(ward: Ward, folder: Path, broker: str = "redis://127.0.0.1:1/0") -> Path:
     peers = "".join(
         f'[[peers]]\nname = "{each.name}"\nae_title = "{each.ae_title}"\n'
         f'host = "{each.host}"\nport = {each.port}\n'
         for each in ward.settings.peers
     )
-    path.write_text(
-        f'[listener]\nport = {ward.port}\n[storage]\ndirectory = "{ward.directory}"\n'
-        f'[database]\nurl = "{ward.settings.database.url}"\n[broker]\nurl = "{broker}"\n{peers}'
-    )
-    return path
-
-
-@contextmanager
-def a_process(command: str, config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a part of the product until the block ends."""
-    arguments = [sys.executable, "-m", "cds_plugin", command, "--config", str(config)]
-    with (
-        (config.parent / f"{command}.log").open("ab") as log,
-        subprocess.Popen(arguments, stderr=log) as part,
-    ):
-        try:
-            yield part
-        finally:
-            part.kill()
+    return settings_file(ward, folder, f'[broker]\nurl = "{broker}"\n{peers}')
 
 
 def let_leases_run_out(ward: Ward) -> None:
@@ -115,8 +82,9 @@ def orthancs_question(ward: Ward, orthanc: Orthanc, references: list[tuple[str, 
 def test_the_report_survives_kill_9_of_the_listener(ward: Ward, requester: Requester, tmp_path: Path) -> None:
     """It dies while it holds the job, about to report on the same association."""
     picture = a_photograph()
-    with a_process("listen", settings_file(ward, tmp_path)) as listener:
-        until(lambda: answers_echo(LOOPBACK, ward.port, "CDS"))
+    with a_part(
+        "listen", settings_of(ward, tmp_path), lambda: answers_echo(LOOPBACK, ward.port, "CDS")
+    ) as listener:
         ward.sent(picture)
         with requester.associated(same_association=True) as association:
             assert asked(association, a_request(reference_to(picture))) == 0x0000
@@ -133,19 +101,19 @@ def test_the_deliver_process_reports_and_another_one_after_kill_9(
     ward: Ward, requester: Requester, tmp_path: Path, redis_url: str
 ) -> None:
     ward.settings = ward.settings.model_copy(update={"broker": Broker(url=redis_url)})
-    config = settings_file(ward, tmp_path, redis_url)
+    config = settings_of(ward, tmp_path, redis_url)
     sweeper = Sweeper(ward.settings, ward.engine, make_app(ward.settings))
     requester.stuck.set()
     with ward.listening(), requester.listening():
         requester.ask((DERMOSCOPIC, generate_uid()))
-        with a_process("deliver", config) as first:
+        with a_part("deliver", config) as first:
             until(lambda: requester.reports, between=sweeper.tick)
             first.send_signal(signal.SIGKILL)
             first.wait()
         assert rows(ward)[0].state is CommitmentState.PENDING
         requester.stuck.clear()
         let_leases_run_out(ward)
-        with a_process("deliver", config):
+        with a_part("deliver", config):
             until(lambda: rows(ward)[0].state is CommitmentState.REPORTED, between=sweeper.tick)
     assert len(requester.reports) == 2, "it was told twice, which does no harm"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from drawn_objects import DERMOSCOPIC, a_photograph, written
+from parts import a_part, settings_file, until
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from ward import AE_TITLE, LOOPBACK, Ward
 
@@ -32,31 +33,20 @@ PROCESSES, SENDERS, OBJECTS = 2, 6, 40
 @contextmanager
 def shared_listeners(ward: Ward, folder: Path) -> Iterator[psutil.Process]:
     """Yield the process that runs PROCESSES listeners, once they are there."""
-    config = folder / "cds-plugin.toml"
-    config.write_text(
-        f"[listener]\nport = {ward.port}\nprocesses = {PROCESSES}\n"
-        f'[storage]\ndirectory = "{ward.directory}"\n[database]\nurl = "{ward.settings.database.url}"\n'
-    )
-    command = [sys.executable, "-m", "cds_plugin", "listen", "--config", str(config)]
-    with (folder / "log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
-        parent = psutil.Process(process.pid)
-        _wait_until(lambda: _said_hello(ward) == PROCESSES and answers_echo(LOOPBACK, ward.port, AE_TITLE))
-        try:
-            yield parent
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+    config = settings_file(ward, folder)
+    config.write_text(config.read_text().replace("[listener]", f"[listener]\nprocesses = {PROCESSES}"))
+    with a_part("listen", config, lambda: _are_up(ward)) as process:
+        yield psutil.Process(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def _are_up(ward: Ward) -> bool:
+    return _said_hello(ward) == PROCESSES and answers_echo(LOOPBACK, ward.port, AE_TITLE)
 
 
 def _said_hello(ward: Ward) -> int:
     return len(ward.audit("application-started"))
-
-
-def _wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -68,10 +58,10 @@ def test_a_listener_that_is_killed_takes_nothing_acknowledged_with_it(
         children = parent.children()
         assert len(children) == PROCESSES
         sending = [threads.submit(_send_until_cut, ward) for _ in range(SENDERS)]
-        _wait_until(lambda: len(ward.instances()) > SENDERS)
+        until(lambda: len(ward.instances()) > SENDERS)
         children[0].kill()
         acknowledged = [uid for each in sending for uid in each.result()]
-        _wait_until(lambda: _said_hello(ward) == PROCESSES + 1)
+        until(lambda: _said_hello(ward) == PROCESSES + 1)
         stored = [dcmtk("storescu", "-R", "-aec", AE_TITLE, LOOPBACK, ward.port, file) for _ in range(4)]
         assert [each.returncode for each in stored] == [0] * 4
     held = {instance.sop_instance_uid: instance for instance in ward.instances()}

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import requests
 from drawn_objects import a_photograph
+from parts import a_part, assert_kept, kill_soon, log_of, settings_file
 from pydicom.uid import JPEGBaseline8Bit, generate_uid
-from web_site import START_SECONDS, Site, a_part, file_of, uids
+from web_site import Site, file_of, uids
+from web_site import a_part as a_body_part
 
 from cds_plugin.config import WebCaller
 from cds_plugin.demo.orthanc import Orthanc
-from cds_plugin.receive.spool import sha256_of
 from cds_plugin.web.callers import new_token
+from cds_plugin.web.paths import READY_PATH
+from cds_plugin.web.probe import web_answers
 
 pytestmark = pytest.mark.slow
 
@@ -66,43 +68,19 @@ def test_many_senders_on_postgres(site_on_postgres: Site) -> None:
 
 @pytest.fixture
 def config(site: Site, tmp_path: Path) -> Path:
-    path = tmp_path / "cds-plugin.toml"
-    path.write_text(
-        f'[listener]\nport = {site.port}\n[storage]\ndirectory = "{site.directory}"\n'
-        f'[database]\nurl = "{site.settings.database.url}"\n'
-        f"[web]\nenabled = true\nport = {site.settings.web.port}\n"
-    )
-    return path
+    return settings_file(site, tmp_path, f"[web]\nenabled = true\nport = {site.settings.web.port}\n")
 
 
-@contextmanager
-def a_web_process(site: Site, config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "cds_plugin", "web", "--config", str(config)]
-    with (config.parent / "log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
-        deadline = time.monotonic() + 3 * START_SECONDS
-        while not _is_ready(site):
-            assert time.monotonic() < deadline, (config.parent / "log").read_text()[-3000:]
-            time.sleep(0.1)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-def _is_ready(site: Site) -> bool:
-    try:
-        return requests.get(f"{site.url}/health/ready", timeout=9).ok
-    except requests.ConnectionError:
-        return False
+def a_web_server(site: Site, config: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return a_part("web", config, lambda: web_answers(site.settings.web, READY_PATH))
 
 
 def test_everything_acknowledged_survives_kill_9(site: Site, config: Path) -> None:
     acknowledged: list[str] = []
-    with a_web_process(site, config) as process:
+    with a_web_server(site, config) as process:
         for number in range(400):
             if number == 10:
-                subprocess.Popen(["sh", "-c", f"sleep 0.15; kill -9 {process.pid}"])
+                kill_soon(process, 0.15)
             try:
                 answer = site.stored(*[a_photograph(side=200, seed=number + n) for n in range(3)])
             except requests.ConnectionError:
@@ -110,16 +88,14 @@ def test_everything_acknowledged_survives_kill_9(site: Site, config: Path) -> No
             acknowledged += uids(answer, "ReferencedSOPSequence")
         process.wait()
     assert 30 <= len(acknowledged) < 1200
-    kept = {instance.sop_instance_uid: instance for instance in site.instances()}
-    for uid in acknowledged:
-        assert sha256_of(site.directory / kept[uid].path) == kept[uid].sha256
-    with a_web_process(site, config) as process:
+    assert_kept(site, acknowledged)
+    with a_web_server(site, config) as process:
         assert not site.incoming(), "what the dead server left was swept"
         assert site.stored(a_photograph()).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert site.events().count("application-stopped") == 1
-    _its_log_is_json_and_names_no_patient(config.parent / "log")
+    _its_log_is_json_and_names_no_patient(log_of(config))
 
 
 def _its_log_is_json_and_names_no_patient(log: Path) -> None:
@@ -130,11 +106,11 @@ def _its_log_is_json_and_names_no_patient(log: Path) -> None:
 
 def test_a_stop_lets_an_upload_end(site: Site, config: Path) -> None:
     pictures = [file_of(a_photograph()) for _ in range(2)]
-    with a_web_process(site, config) as process:
+    with a_web_server(site, config) as process:
 
         def slowly() -> Iterator[bytes]:
             for content in pictures:
-                yield a_part(content)
+                yield a_body_part(content)
                 process.send_signal(signal.SIGTERM)
                 time.sleep(0.7)
             yield b"--cut-here--\r\n"
