@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydicom.config import disable_value_validation
 
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, report, stderr
@@ -54,6 +55,12 @@ def _secured(peer: Peer, tls: bool, server_name: str, config: Path | None) -> Pe
 
 
 def _send(paths: Sequence[Path], peer: Peer, calling: str, as_json: bool) -> int:
+    """Send as they are even values that break the standard; pydicom's warnings would quote them."""
+    with disable_value_validation():
+        return _sent(paths, peer, calling, as_json)
+
+
+def _sent(paths: Sequence[Path], peer: Peer, calling: str, as_json: bool) -> int:
     files, refused = _readable(paths)
     done = 0
 

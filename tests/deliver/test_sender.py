@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,6 +182,21 @@ def test_the_send_command_fails_on_a_file_that_is_none(tmp_path: Path, free_port
     (tmp_path / "notes.txt").write_text("no DICOM")
     run = _runner("send", str(tmp_path / "notes.txt"), "--to", f"X@{LOOPBACK}:{free_port}")
     assert run().exit_code == 1
+
+
+@pytest.mark.slow
+def test_values_that_break_the_standard_are_not_told(tmp_path: Path, free_port: int) -> None:
+    """In a process of its own: listeners of other tests tell pydicom what to be silent about."""
+    picture = a_photograph()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        picture.file_meta.MediaStorageSOPClassUID = f'"{DERMOSCOPIC}"'
+        file = written(picture, tmp_path / "quoted.dcm")
+    command = [sys.executable, "-W", "error", "-m", "cds_plugin", "send", str(file)]
+    done = subprocess.run(
+        [*command, "--to", f"PACS@{LOOPBACK}:{free_port}"], capture_output=True, text=True, check=False
+    )
+    assert "cannot be reached" in done.stderr and DERMOSCOPIC not in done.stderr
 
 
 def test_a_peer_must_be_written_right(tmp_path: Path) -> None:
