@@ -47,6 +47,25 @@ class Fragment:
     skin: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How lesions lie on a scene; sizes are shares of the frame's shorter side."""
+
+    smallest: float = 0.09
+    largest: float | None = None
+    """None: the fewer lesions there are, the larger they may be."""
+    cut_off: float = 0.15
+    """How often a lesion may be cut by the frame's border."""
+    beside: float = 0.0
+    """How often a lesion lies close beside one that is there already."""
+
+
+USUAL = Layout()
+CROWDED = Layout(smallest=0.07, largest=0.3, cut_off=0.4, beside=0.35)
+"""Small lesions, neighbours and lesions at the border: what a network misses, merges or splits first."""
+CLOSEST_PIXELS = (2.0, 14.0)
+"""Between the circles round two neighbours in a crowded layout."""
+
 FragmentSource = Callable[[Random], Fragment]
 SkinSource = Callable[[Random], Rgb]
 
@@ -112,7 +131,9 @@ def cover_with_skin(rng: Random, skin: Rgb, height: int, width: int) -> Rgb:
     return np.ascontiguousarray(skin[top : top + height, left : left + width])
 
 
-def compose(rng: Random, skin: Rgb, count: int, fragment: FragmentSource | None) -> Scene:
+def compose(
+    rng: Random, skin: Rgb, count: int, fragment: FragmentSource | None, layout: Layout = USUAL
+) -> Scene:
     """`skin` (H, W, 3) with up to `count` lesions apart from each other; `fragment` None draws them instead.
 
     A lesion that finds no free place is left out, so the masks tell the true number.
@@ -120,15 +141,13 @@ def compose(rng: Random, skin: Rgb, count: int, fragment: FragmentSource | None)
     height, width = skin.shape[:2]
     rgb, taken = skin, np.zeros((height, width), np.uint8)
     masks: list[Mask] = []
-    share = 0.95 if count == 1 else 0.62 if count == 2 else 1.0 / np.sqrt(count + 0.5)
-    largest = share * min(height, width)
-    smallest = 0.09 * min(height, width)
+    smallest, largest = (size * min(height, width) for size in _sizes(layout, count))
     for _ in range(count):
         cut = fragment(rng) if fragment is not None else None
         for attempt in range(PLACEMENT_TRIES):
             shrink = 1.0 - attempt / (PLACEMENT_TRIES + 2)
             diameter = max(smallest, np.exp(rng.uniform(np.log(smallest * 1.2), np.log(largest))) * shrink)
-            placed = _place(rng, rgb, cut, diameter)
+            placed = _place(rng, rgb, cut, diameter, _centre(rng, layout, diameter, masks, (height, width)))
             if placed is None or (placed.masks[0] & (taken > 0)).any():
                 continue
             rgb, mask = placed.rgb, placed.masks[0]
@@ -139,12 +158,29 @@ def compose(rng: Random, skin: Rgb, count: int, fragment: FragmentSource | None)
     return Scene(rgb, tuple(masks))
 
 
-def _place(rng: Random, rgb: Rgb, cut: Fragment | None, diameter: float) -> Scene | None:
-    height, width = rgb.shape[:2]
-    inset = 0.5 * diameter * (1.05 if rng.random() < 0.85 else 0.3)
-    centre = (_between(rng, inset, width), _between(rng, inset, height))
+def _sizes(layout: Layout, count: int) -> tuple[float, float]:
+    share = 0.95 if count == 1 else 0.62 if count == 2 else 1.0 / np.sqrt(count + 0.5)
+    return layout.smallest, layout.largest or share
+
+
+def _centre(
+    rng: Random, layout: Layout, diameter: float, masks: list[Mask], size: tuple[int, int]
+) -> tuple[float, float]:
+    """(x, y) of the next lesion: beside one that is there, or anywhere; now and then cut by the border."""
+    if masks and layout.beside and rng.random() < layout.beside:
+        x0, y0, x1, y1 = bounding_box(masks[int(rng.integers(len(masks)))])
+        away = 0.5 * (max(x1 - x0, y1 - y0) + diameter) + rng.uniform(*CLOSEST_PIXELS)
+        turn = rng.uniform(0, 2 * np.pi)
+        return (x0 + x1) / 2 + away * np.cos(turn), (y0 + y1) / 2 + away * np.sin(turn)
+    inset = 0.5 * diameter * (1.05 if rng.random() < 1.0 - layout.cut_off else 0.3)
+    return _between(rng, inset, size[1]), _between(rng, inset, size[0])
+
+
+def _place(
+    rng: Random, rgb: Rgb, cut: Fragment | None, diameter: float, centre: tuple[float, float]
+) -> Scene | None:
     if cut is None:
-        mask = outline(rng, height, width, centre, diameter)
+        mask = outline(rng, *rgb.shape[:2], centre, diameter)
         return None if _lost(mask) else Scene(draw_lesion(rng, rgb, mask), (mask,))
     return paste(rng, rgb, cut, centre, diameter)
 

@@ -15,9 +15,14 @@ from torch.utils.data import Dataset
 from .index import HAM10000, TASK1, Picture, from_source
 from .near_duplicates import CORRELATION, closest, thumbnails
 from .resize import resize_rgb
-from .scene_artefacts import Mask, Random, Rgb, change_light, through_camera
+from .scene_artefacts import Mask, Random, Rgb, through_camera
+from .scene_drawing import smooth_noise
+from .scene_foreign import drawn_shapes, foreign_colours, seen_again
 from .scenes import (
+    CROWDED,
+    USUAL,
     Fragment,
+    Layout,
     Scene,
     add_distractors,
     bounding_box,
@@ -31,7 +36,7 @@ from .scenes import (
 
 BACKGROUND_SKIN = "background_skin"
 NON_SKIN = "nonskin"
-FRAMES = ((256, 256), (256, 256), (240, 320), (240, 320), (256, 320), (320, 240), (224, 336), (288, 288))
+FRAMES = ((256, 256), (270, 360), (240, 320), (240, 320), (256, 320), (320, 240), (224, 336), (288, 288))
 """(height, width) that a training batch may have."""
 LARGEST_FRAGMENT_SHARE = 0.55
 """Fragments cover at most this share of the picture they come from: the rest is needed as margin."""
@@ -190,10 +195,10 @@ def real_frame(rng: Random, source: Sources, height: int, width: int) -> Scene:
     return through_dermatoscope(rng, as_whole_frame(rng, rgb, mask, height, width), strength=0.35)
 
 
-def composed_scene(rng: Random, source: Sources, height: int, width: int) -> Scene:
+def composed_scene(rng: Random, source: Sources, height: int, width: int, layout: Layout = USUAL) -> Scene:
     """One to six real lesions on real, or now and then drawn, skin."""
     skin = _ground(rng, source, height, width)
-    return through_dermatoscope(rng, compose(rng, skin, int(rng.integers(1, 7)), source.fragment))
+    return through_dermatoscope(rng, compose(rng, skin, int(rng.integers(1, 7)), source.fragment, layout))
 
 
 def _ground(rng: Random, source: Sources, height: int, width: int) -> Rgb:
@@ -216,23 +221,39 @@ def empty_scene_of_skin(
     return through_dermatoscope(rng, Scene(_ground(rng, source, height, width), ()), strength)
 
 
+def blotched(rng: Random, rgb: Rgb) -> Rgb:
+    """Skin (H, W, 3) with more or less pigment and blood here and there, as sun leaves it."""
+    height, width = rgb.shape[:2]
+    density = np.zeros((height, width, 3), np.float32)
+    for colour in ((0.45, 0.85, 1.05), (0.15, 0.75, 0.65)):
+        cell = float(np.exp(rng.uniform(np.log(12), np.log(120))))
+        noise = smooth_noise(rng, height, width, cell) * np.float32(rng.uniform(0.0, 0.14))
+        density += noise[..., None] * np.array(colour, np.float32)
+    return np.asarray(np.clip(rgb * np.exp(-density) + 0.5, 0, 255), np.uint8)
+
+
 def empty_scene(rng: Random, source: Sources, height: int, width: int) -> Scene:
-    """Nothing to be found: skin alone, or a photograph of something else."""
-    if rng.random() < 0.75:
-        return empty_scene_of_skin(rng, source, height, width)
-    rgb = read_rgb(source.nonskin[int(rng.integers(len(source.nonskin)))])
-    rgb = cover_with_skin(rng, rgb, height, width)
-    return Scene(through_camera(rng, change_light(rng, rgb)), ())
+    """Nothing to be found: skin alone, or a picture of something else."""
+    kind = rng.random()
+    if kind < 0.65:
+        skin = _ground(rng, source, height, width)
+        skin = blotched(rng, skin) if rng.random() < 0.4 else skin
+        return through_dermatoscope(rng, Scene(skin, ()), strength=rng.uniform(0.3, 2.0))
+    if kind < 0.85:
+        rgb = read_rgb(source.nonskin[int(rng.integers(len(source.nonskin)))])
+        rgb = foreign_colours(rng, rgb) if rng.random() < 0.3 else rgb
+        return Scene(seen_again(rng, rgb, height, width), ())
+    return Scene(through_camera(rng, drawn_shapes(rng, height, width)), ())
 
 
 def any_scene(rng: Random, source: Sources, height: int, width: int) -> Scene:
-    """The training mixture: real frames 60 %, composed 24 %, drawn 5 %, empty 11 %."""
+    """The training mixture: real frames 54 %, composed 26 % (half of them crowded), drawn 4 %, empty 16 %."""
     kind = rng.random()
-    if kind < 0.60:
+    if kind < 0.54:
         return real_frame(rng, source, height, width)
+    if kind < 0.80:
+        return composed_scene(rng, source, height, width, CROWDED if kind < 0.67 else USUAL)
     if kind < 0.84:
-        return composed_scene(rng, source, height, width)
-    if kind < 0.89:
         return drawn_scene(rng, height, width)
     return empty_scene(rng, source, height, width)
 
