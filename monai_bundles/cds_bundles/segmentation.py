@@ -29,6 +29,8 @@ CONTOUR_GRID = 128
 """Cells; outlines are smoothed and cleaned on a grid of at most this side before they are enlarged."""
 SMOOTHING_CELLS = 1.2
 """Cells of the soft mask; takes the staircase off outlines (overlap with annotated ones stays the same)."""
+BORDER_PIXELS = 2.0
+"""Of the network's frame: a box that ends this close to the frame's border is of a lesion that the border cuts."""
 LONGEST_FRAME_SIDE = 512
 """Pixels of the network's frame, whatever the aspect ratio."""
 SMALLEST_AREA_SHARE = 0.0005
@@ -191,10 +193,14 @@ def outline_at(find: Detection, frame: tuple[int, int], picture: tuple[int, int]
     linearly to pixels: a bilinear field above one half stays in one piece. Nothing larger than the box is
     built.
     """
-    x0, y0, x1, y1 = _pixels(find, frame, picture)
+    cut = cut_sides(find.box, frame)
+    box = np.where(cut, (0, 0, frame[1], frame[0]), find.box)
+    x0, y0, x1, y1 = _pixels(box, find.soft.shape[0], frame, picture)
     if x1 <= x0 or y1 <= y0:
         return None
-    padded = cv2.GaussianBlur(np.pad(find.soft, 1), (0, 0), SMOOTHING_CELLS)
+    padded = cv2.GaussianBlur(
+        _padded(find.soft, cut), (0, 0), SMOOTHING_CELLS, borderType=cv2.BORDER_REPLICATE
+    )
     cells = (min(CONTOUR_GRID, x1 - x0), min(CONTOUR_GRID, y1 - y0))
     grid = cv2.resize(padded, cells, interpolation=cv2.INTER_CUBIC)
     cleaned = _largest_part(np.clip(grid * 255.0, 0, 255).astype(np.uint8))
@@ -202,11 +208,30 @@ def outline_at(find: Detection, frame: tuple[int, int], picture: tuple[int, int]
     return _tight(mask, (x0, y0), picture, find.score)
 
 
-def _pixels(find: Detection, frame: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box in pixels, widened by the one cell that the soft mask is padded with."""
+def cut_sides(box: NDArray[np.float32], frame: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which sides of `box` (x0, y0, x1, y1) lie at the border of `frame` (height, width), in that order (4,)."""
+    gaps = np.array([box[0], box[1], frame[1] - box[2], frame[0] - box[3]])
+    return np.asarray(gaps < BORDER_PIXELS)
+
+
+def _padded(soft: NDArray[np.float32], cut: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """`soft` with one cell more on every side: of skin, or going on where the frame's border cuts it."""
+    padded = np.pad(soft, 1, mode="edge")
+    left, top, right, bottom = (0.0 if not each else 1.0 for each in cut)
+    padded[:, 0] *= left
+    padded[:, -1] *= right
+    padded[0] *= top
+    padded[-1] *= bottom
+    return padded
+
+
+def _pixels(
+    box: NDArray[np.float64], cells: int, frame: tuple[int, int], picture: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The box in pixels, widened by the one cell that its `cells` are padded with."""
     scale = np.array([picture[1] / frame[1], picture[0] / frame[0]] * 2)
-    box = find.box * scale
-    cell = (box[2:] - box[:2]) / find.soft.shape[0]
+    box = box * scale
+    cell = (box[2:] - box[:2]) / cells
     x0, y0, x1, y1 = np.round(np.concatenate([box[:2] - cell, box[2:] + cell])).astype(int)
     return int(x0), int(y0), int(x1), int(y1)
 

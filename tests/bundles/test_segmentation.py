@@ -62,6 +62,38 @@ def test_an_outline_is_as_large_at_any_resolution(scale: int) -> None:
     assert np.allclose(np.array(lesion.bbox) / scale, (100, 60, 180, 140), atol=1.5)
 
 
+def a_full_box(box: tuple[float, float, float, float]) -> Detection:
+    """A find whose lesion fills its box."""
+    return Detection(np.array(box, np.float32), np.ones((CONTOUR_SIDE, CONTOUR_SIDE), np.float32), 0.9)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 12])
+def test_an_outline_that_fills_its_box_does_not_grow(scale: int) -> None:
+    lesion = outline_at(a_full_box((100, 60, 212, 172)), FRAME, (FRAME[0] * scale, FRAME[1] * scale))
+    assert lesion is not None
+    assert np.allclose(np.array(lesion.bbox) / scale, (100, 60, 212, 172), atol=0.6)
+    assert 0.97 < lesion.mask.sum() / (112 * scale) ** 2 <= 1.005
+
+
+@pytest.mark.parametrize("gap", [-1.5, 0.0, 1.5])
+@pytest.mark.parametrize("picture", [(240, 320), (450, 600), (3000, 4000)])
+def test_a_lesion_that_the_border_cuts_reaches_it(gap: float, picture: tuple[int, int]) -> None:
+    corner = outline_at(a_full_box((gap, gap, 112, 112)), FRAME, picture)
+    far = outline_at(a_full_box((200, 130, 320 - gap, 240 - gap)), FRAME, picture)
+    assert corner is not None
+    assert far is not None
+    assert corner.bbox[:2] == (0, 0)
+    assert corner.mask[0, 0]
+    assert far.bbox[2:] == (picture[1], picture[0])
+    assert far.mask[-1, -1]
+
+
+def test_a_lesion_near_the_border_stays_away_from_it() -> None:
+    lesion = outline_at(a_full_box((5, 60, 117, 172)), FRAME, (450, 600))
+    assert lesion is not None
+    assert lesion.bbox[0] >= 8
+
+
 @given(
     corner=st.tuples(st.floats(-20, 310), st.floats(-20, 230)),
     size=st.tuples(st.floats(3, 320), st.floats(3, 240)),
