@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from cds_bundles.quality_scene import KINDS, to_scene_batch
 from cds_bundles.quality_variants import on_darker_skin
 from cds_bundles.resize import resize_rgb
 from cds_bundles.scene_artefacts import Random, Rgb, change_light, through_camera
+from cds_bundles.scene_foreign import drawn_shapes, foreign_colours
 from cds_bundles.scenes import (
     Fragment,
     Scene,
@@ -113,8 +113,8 @@ class SceneSources:
             rgb = _closer(rng, read_rgb(paths[int(rng.integers(len(paths)))]), height, width)
             return through_camera(rng, change_light(rng, rgb))
         if kind < 0.75:
-            return _shapes(rng, height, width)
-        return _foreign_colours(rng, self.lesion(rng, height, width))
+            return drawn_shapes(rng, height, width)
+        return foreign_colours(rng, self.lesion(rng, height, width))
 
     def _any_photograph(self, rng: Random) -> Picture:
         return self.photographs[int(rng.integers(len(self.photographs)))]
@@ -158,41 +158,6 @@ def _closer(rng: Random, rgb: Rgb, height: int, width: int) -> Rgb:
     top, left = (int(rng.integers(size - part + 1)) for size in rgb.shape[:2])
     crop = np.ascontiguousarray(rgb[top : top + part, left : left + part])
     return cover_with_skin(rng, crop, height, width)
-
-
-def _shapes(rng: Random, height: int, width: int) -> Rgb:
-    """A gradient or cloud in any colour with lines, discs, boxes and letters on it."""
-    ends = rng.integers(0, 256, (2, 3)).astype(np.float32)
-    cells = int(rng.integers(2, 24))
-    clouds = cv2.resize(
-        rng.random((cells, cells)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
-    )
-    canvas = np.clip(ends[0] + clouds[..., None] * (ends[1] - ends[0]), 0, 255).astype(np.uint8)
-    for _ in range(int(rng.integers(0, 25))):
-        colour = tuple(int(value) for value in rng.integers(0, 256, 3))
-        first, second = ((int(rng.integers(width)), int(rng.integers(height))) for _ in range(2))
-        thick = int(rng.integers(1, 7))
-        match int(rng.integers(4)):
-            case 0:
-                cv2.line(canvas, first, second, colour, thick)
-            case 1:
-                cv2.rectangle(canvas, first, second, colour, -1 if thick > 4 else thick)
-            case 2:
-                cv2.circle(canvas, first, int(rng.integers(2, 50)), colour, -1 if thick > 3 else thick)
-            case _:
-                text = "".join(chr(int(code)) for code in rng.integers(48, 91, 6))
-                cv2.putText(canvas, text, first, cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.3, 1.6), colour, 2)
-    noise = rng.normal(0, rng.uniform(0, 40) if rng.random() < 0.4 else 2, canvas.shape)
-    return np.asarray(np.clip(canvas + noise, 0, 255), np.uint8)
-
-
-def _foreign_colours(rng: Random, rgb: Rgb) -> Rgb:
-    """The picture in hues that no skin has."""
-    if rng.random() < 0.4:
-        return np.asarray(255 - rgb, np.uint8)
-    hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0].astype(int) + int(rng.integers(45, 135))) % 180
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
 
 
 class SceneBatches(Dataset[Batch]):

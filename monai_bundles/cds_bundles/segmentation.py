@@ -30,7 +30,7 @@ CONTOUR_GRID = 128
 SMOOTHING_CELLS = 1.2
 """Cells of the soft mask; takes the staircase off outlines (overlap with annotated ones stays the same)."""
 BORDER_PIXELS = 2.0
-"""Of the network's frame: a box that ends this close to the frame's border is of a lesion that the border cuts."""
+"""Of the network's frame: a box that ends this close to the frame's border is cut by it."""
 LONGEST_FRAME_SIDE = 512
 """Pixels of the network's frame, whatever the aspect ratio."""
 SMALLEST_AREA_SHARE = 0.0005
@@ -209,7 +209,7 @@ def outline_at(find: Detection, frame: tuple[int, int], picture: tuple[int, int]
 
 
 def cut_sides(box: NDArray[np.float32], frame: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which sides of `box` (x0, y0, x1, y1) lie at the border of `frame` (height, width), in that order (4,)."""
+    """Which sides (4,) of `box` (x0, y0, x1, y1) the border of `frame` (height, width) cuts."""
     gaps = np.array([box[0], box[1], frame[1] - box[2], frame[0] - box[3]])
     return np.asarray(gaps < BORDER_PIXELS)
 
