@@ -180,7 +180,8 @@ def _place(
     rng: Random, rgb: Rgb, cut: Fragment | None, diameter: float, centre: tuple[float, float]
 ) -> Scene | None:
     if cut is None:
-        mask = outline(rng, *rgb.shape[:2], centre, diameter)
+        height, width = rgb.shape[:2]
+        mask = outline(rng, height, width, centre, diameter)
         return None if _lost(mask) else Scene(draw_lesion(rng, rgb, mask), (mask,))
     return paste(rng, rgb, cut, centre, diameter)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +12,26 @@ import numpy as np
 import torch
 
 from .index import Picture
+from .metric_instances import Finds, average_precision
+from .metric_instances import matched as taken_by
+from .metric_overlap import boundary_f1, thresholded_jaccard
+from .metric_resampling import estimates
 from .scene_artefacts import Mask, Rgb
 from .scenes import Scene, compose, cover_with_skin, drawn_skin, through_dermatoscope
-from .segmentation import LesionSegmenter
+from .segmentation import LesionInstance, LesionSegmenter
 from .segmenter_data import Sources, read_lesion, read_rgb
 from .segmenter_figures import Figure, dice, figure, iou, matched, whole_mask
 from .segmenter_training import split_sources
+from .skin_tone import skin_tone
 
 SCENE_FRAME = (450, 600)
 """(height, width) of the scenes that figures are made on: a common whole frame."""
 MOST_LESIONS = 6
 ISIC_2017_TEST = "isic2017-test"
 """A hard part of Task 1: on all 600 of it the challenge's winner had a mean IoU of 0.765 (Yuan and Lo)."""
+LEAST_OF_A_TONE = 20
+"""Pictures; fewer of a skin tone get no figure of their own."""
+LEAST_IOUS = {"ap50": 0.50, "ap75": 0.75}
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(4, 20))
 
 
@@ -47,6 +55,44 @@ def outlined(pictures: Iterable[Picture], most: int) -> Iterator[tuple[Rgb, Mask
     """The first `most` of `pictures` with their masks."""
     for picture in list(pictures)[:most]:
         yield read_lesion(picture)
+
+
+@dataclass(frozen=True, slots=True)
+class OutlineRow:
+    """How well the outlines of one picture agree with its mask."""
+
+    iou: float
+    dice: float
+    boundary_f1: float
+    finds: int
+    tone: str
+    """Of the skin beside the lesion, as `skin_tone` names it."""
+
+
+def outline_row(lesions: Sequence[LesionInstance], rgb: Rgb, mask: Mask) -> OutlineRow:
+    """The overlap of all `lesions` together with `mask` (H, W)."""
+    union = whole_mask(lesions, *mask.shape)
+    tone = skin_tone(rgb, mask).name
+    return OutlineRow(iou(union, mask), dice(union, mask), boundary_f1(union, mask), len(lesions), tone)
+
+
+def finds_at(lesions: Sequence[LesionInstance], masks: Sequence[Mask]) -> dict[str, Finds]:
+    """Scores and hits of one scene's finds, at each of LEAST_IOUS."""
+    table = np.zeros((len(lesions), len(masks)))
+    for row, lesion in enumerate(lesions):
+        table[row] = [iou(whole_mask((lesion,), *mask.shape), mask) for mask in masks]
+    scores = tuple(lesion.score for lesion in lesions)
+    hits = {
+        name: tuple(each is not None for each in taken_by(table, least)) for name, least in LEAST_IOUS.items()
+    }
+    return {name: Finds(scores, each, len(masks)) for name, each in hits.items()}
+
+
+def precisions(scenes: Sequence[dict[str, Finds]], split: str) -> dict[str, Figure]:
+    """Average precision at each of LEAST_IOUS, with intervals over scenes."""
+    measures = {name: average_precision([scene[name] for scene in scenes]) for name in LEAST_IOUS}
+    names = [str(number) for number in range(len(scenes))]
+    return {name: each.as_json() for name, each in estimates(measures, names, split).items()}
 
 
 @dataclass(slots=True)
@@ -84,26 +130,29 @@ class SegmenterEvaluation:
         print(text)
 
     def outlines(self, cases: Iterable[tuple[Rgb, Mask]], name: str, split: str) -> dict[str, Figure]:
-        """IoU and Dice of all finds together with the one annotated mask; nothing found counts 0."""
-        overlaps, doubles, single = [], [], []
-        for rgb, mask in cases:
-            lesions = self.predictor(rgb)
-            union = whole_mask(lesions, *mask.shape)
-            overlaps.append(iou(union, mask))
-            doubles.append(dice(union, mask))
-            single.append(float(len(lesions) == 1))
-        return {
-            f"{name}_mean_iou": figure(overlaps, split, "picture"),
-            f"{name}_mean_dice": figure(doubles, split, "picture"),
-            f"{name}_exactly_one_found": figure(single, split, "picture"),
+        """How all finds together agree with the one annotated mask; nothing found counts 0."""
+        rows = [outline_row(self.predictor(rgb), rgb, mask) for rgb, mask in cases]
+        values = {
+            "mean_iou": [row.iou for row in rows],
+            "mean_dice": [row.dice for row in rows],
+            "mean_boundary_f1": [row.boundary_f1 for row in rows],
+            "thresholded_jaccard": [thresholded_jaccard(row.iou) for row in rows],
+            "exactly_one_found": [float(row.finds == 1) for row in rows],
         }
+        for tone in sorted({row.tone for row in rows}):
+            of_tone = [row.dice for row in rows if row.tone == tone]
+            if len(of_tone) >= LEAST_OF_A_TONE:
+                values[f"mean_dice_{tone}"] = of_tone
+        return {f"{name}_{what}": figure(each, split, "picture") for what, each in values.items()}
 
     def counts(self, scenes: Iterable[Scene], name: str, split: str) -> dict[str, Figure]:
         """How often the number of lesions is right, and how well the single lesions are found."""
         right, overlaps, precise = [], [], []
+        rows: list[dict[str, Finds]] = []
         for scene in scenes:
             lesions = self.predictor(scene.rgb)
             found = matched(lesions, scene.masks)
+            rows.append(finds_at(lesions, scene.masks))
             right.append(float(len(lesions) == len(scene.masks)))
             overlaps += found
             precise += [1.0] * sum(value > 0 for value in found)
@@ -113,6 +162,7 @@ class SegmenterEvaluation:
             f"{name}_lesion_iou": figure(overlaps, split, "lesion, missed ones count 0"),
             f"{name}_sensitivity": figure([float(value > 0) for value in overlaps], split, "lesion"),
             f"{name}_precision": figure(precise, split, "find"),
+            **{f"{name}_{what}": each for what, each in precisions(rows, split).items()},
         }
 
     def false_finds(self, source: Sources) -> dict[str, Figure]:

@@ -11,6 +11,7 @@ import pytest
 from cds_bundles.index import Picture
 from cds_bundles.scene_artefacts import behind_aperture, dark_corners
 from cds_bundles.scenes import (
+    CROWDED,
     Scene,
     bounding_box,
     compose,
@@ -27,6 +28,8 @@ from cds_bundles.segmenter_data import (
     SceneBatches,
     Sources,
     as_whole_frame,
+    blotched,
+    empty_scene,
     parent_of,
     sources,
     to_target,
@@ -150,6 +153,43 @@ def test_lesions_of_a_scene_stay_apart_and_in_view(seed: int) -> None:
     assert 1 <= len(scene.masks) <= 1 + seed % 6
     assert np.sum(scene.masks, axis=0).max() == 1
     assert all(mask.sum() > 50 for mask in scene.masks)
+
+
+def test_a_crowded_scene_has_small_lesions_neighbours_and_lesions_at_the_border() -> None:
+    sides, nearest, cut = [], [], 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        scene = compose(rng, drawn_skin(rng, 240, 320), 5, None, CROWDED)
+        assert np.sum(scene.masks, axis=0).max() == 1
+        boxes = [bounding_box(mask) for mask in scene.masks]
+        sides += [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes]
+        cut += sum(x0 == 0 or y0 == 0 or x1 == 320 or y1 == 240 for x0, y0, x1, y1 in boxes)
+        others = [(~mask).astype(np.uint8) for mask in scene.masks]
+        gaps = [cv2.distanceTransform(each, cv2.DIST_L2, 5) for each in others]
+        nearest += [
+            gap[mask].min() for gap, mask in zip(gaps, (*scene.masks[1:], scene.masks[0]), strict=True)
+        ]
+    assert min(sides) < 0.1 * 240
+    assert max(sides) < 0.5 * 240
+    assert min(nearest) < 12
+    assert cut > 0
+
+
+def test_blotched_skin_is_no_darker_on_the_whole_and_shows_no_lesion() -> None:
+    skin = np.full((240, 320, 3), SKIN, np.uint8)
+    spread = []
+    for seed in range(8):
+        rgb = blotched(np.random.default_rng(seed), skin)
+        assert rgb.shape == skin.shape
+        assert abs(float(rgb.mean()) - float(skin.mean())) < 12
+        spread.append(float(rgb.std(axis=(0, 1)).max()))
+    assert max(spread) > 3
+
+
+def test_empty_scenes_have_no_mask(one_side: Sources) -> None:
+    scenes = [empty_scene(np.random.default_rng(seed), one_side, 240, 320) for seed in range(12)]
+    assert all(scene.masks == () and scene.rgb.shape == (240, 320, 3) for scene in scenes)
+    assert all(scene.rgb.dtype == np.uint8 for scene in scenes)
 
 
 def test_what_an_aperture_hides_is_no_longer_a_lesion() -> None:

@@ -28,6 +28,7 @@ from cds_bundles.segmentation import (
     unmirrored,
 )
 from cds_bundles.segmenter_data import read_lesion
+from cds_bundles.segmenter_evaluation import finds_at, outline_row, precisions
 from cds_bundles.segmenter_figures import dice, figure, iou, matched, whole_mask
 from cds_bundles.segmenter_network import CONTOUR_SIDE, build_segmenter, freeze_statistics
 from cds_bundles.weights import save_half
@@ -221,6 +222,28 @@ def test_overlaps_are_counted_once() -> None:
     mask = whole_mask((lesion,), *FRAME)
     assert iou(mask, mask) == dice(mask, mask) == 1.0
     assert matched((lesion, lesion), (mask, np.roll(mask, 150, axis=1))) == [1.0, 0.0]
+
+
+def test_a_scene_counts_hits_at_either_overlap() -> None:
+    lesion = outline_at(a_disc((50, 50, 150, 150)), FRAME, FRAME)
+    assert lesion is not None
+    mask = whole_mask((lesion,), *FRAME)
+    shifted = np.roll(mask, 25, axis=1)
+    rows = finds_at((lesion,), (shifted, np.roll(mask, 160, axis=1)))
+    assert (rows["ap50"].hits, rows["ap75"].hits, rows["ap50"].lesions) == ((True,), (False,), 2)
+    shown = precisions([rows, finds_at((lesion,), (mask,)), finds_at((), ())], "fold 0")
+    assert 0 < float(str(shown["ap75"]["value"])) < float(str(shown["ap50"]["value"])) < 1
+
+
+def test_a_picture_says_how_its_outline_agrees_and_on_which_skin() -> None:
+    lesion = outline_at(a_disc((50, 50, 150, 150)), FRAME, FRAME)
+    assert lesion is not None
+    mask = whole_mask((lesion,), *FRAME)
+    rgb = np.where(mask[..., None], (90, 50, 40), (225, 180, 155)).astype(np.uint8)
+    row = outline_row((lesion,), rgb, mask)
+    assert (row.iou, row.dice, row.boundary_f1, row.finds) == (1.0, 1.0, 1.0, 1)
+    assert row.tone in {"very light", "light"}
+    assert outline_row((), rgb, mask).iou == 0.0
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
