@@ -39,6 +39,7 @@ COMMANDS: dict[str, Known] = {
     "pull": Known("Fetch studies from a PACS."),
     "status": Known("Show where studies stand."),
     "commitments": Known("Show storage commitment requests and what became of them."),
+    "destinations": Known("List, pause, resume and retry destinations."),
     "audit": Known("List and verify the audit trail."),
     "db": Known("Create or upgrade the database."),
     "tls": Known("Make certificates to try TLS with; show what is in one."),

@@ -20,7 +20,18 @@ from cds_db.migrate import is_current
 from cds_db.session import open_engine
 from cds_plugin.broker import broker_url
 from cds_plugin.checks import answers_echo, broker_answers, listener_answers
-from cds_plugin.config import EMBEDDED_BROKER, Destination, PeerEntry, Retrieve, Settings, Tls, Web
+from cds_plugin.config import (
+    EMBEDDED_BROKER,
+    Called,
+    Destination,
+    DestinationKind,
+    PeerEntry,
+    Retrieve,
+    Settings,
+    Tls,
+    Web,
+)
+from cds_plugin.deliver.stow import check_server
 from cds_plugin.errors import CdsError, Refused
 from cds_plugin.pull.web import opened_web
 from cds_plugin.rules import warnings
@@ -63,7 +74,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if settings.web.enabled:
         yield _web(settings.web)
     for destination in settings.destinations:
-        yield _peer(settings, destination, "destination")
+        is_web = destination.kind is DestinationKind.DICOMWEB
+        yield (
+            _web_destination(settings, destination) if is_web else _peer(settings, destination, "destination")
+        )
     for peer in settings.peers:
         is_web = peer.retrieve is Retrieve.WADO_RS
         yield _web_peer(settings, peer) if is_web else _peer(settings, peer, "peer")
@@ -189,7 +203,16 @@ def _web_peer(settings: Settings, peer: PeerEntry) -> Finding:
     return Finding(check, True, f"{peer.web_url}: answers")
 
 
-def _peer(settings: Settings, peer: Destination, kind: str) -> Finding:
+def _web_destination(settings: Settings, destination: Destination) -> Finding:
+    check = f"destination {destination.name}"
+    try:
+        check_server(settings, destination)
+    except CdsError as error:
+        return Finding(check, False, error.message, error.action)
+    return Finding(check, True, f"{destination.url}: answers")
+
+
+def _peer(settings: Settings, peer: Called, kind: str) -> Finding:
     check, where = f"{kind} {peer.name}", f"{peer.ae_title}@{peer.host}:{peer.port}"
     tls = client_tls(settings.tls, peer)
     try:

@@ -71,6 +71,9 @@ def as_document(state: StudyStatus) -> dict[str, Any]:
                 "attempts": each.attempts,
                 "last_error": each.last_error,
                 "revision": each.revision,
+                "retry_until": _text(each.retry_until),
+                "commitment": each.commitment,
+                "paused": each.paused,
             }
             for each in state.deliveries
         ],
@@ -98,4 +101,6 @@ def _show_one(state: StudyStatus) -> None:
 
 def _delivery_text(delivery: DeliveryLine) -> str:
     error = f" ({delivery.last_error})" if delivery.last_error else ""
-    return f"to {delivery.destination}: {delivery.state}, attempt {delivery.attempts}{error}"
+    paused = ", paused" if delivery.paused else ""
+    kept = f", commitment {delivery.commitment}" if delivery.commitment else ""
+    return f"to {delivery.destination}: {delivery.state}{paused}{kept}, attempt {delivery.attempts}{error}"

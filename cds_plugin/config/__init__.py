@@ -5,7 +5,7 @@ from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
 from cds_plugin.config.peers import PeerEntry, Retrieve
-from cds_plugin.config.routing import Destination
+from cds_plugin.config.routing import Called, Destination, DestinationKind
 from cds_plugin.config.rule import ANY_CALLER, Action, Form, Priority, Repair, Route, Rule
 from cds_plugin.config.settings import (
     DEFAULT_FILE,
@@ -13,11 +13,10 @@ from cds_plugin.config.settings import (
     NESTING,
     Settings,
     explained,
-    is_loopback,
     load_settings,
     settings_file,
 )
-from cds_plugin.config.table import AeTitle, Port, Table
+from cds_plugin.config.table import AeTitle, Port, Table, is_loopback
 from cds_plugin.config.transport import DICOM_TLS_PORT, ClientCertificate, Tls, TlsMode
 from cds_plugin.config.web import Web, WebCaller
 
@@ -32,9 +31,11 @@ __all__ = [
     "AeTitle",
     "Broker",
     "BundleFolder",
+    "Called",
     "ClientCertificate",
     "Database",
     "Destination",
+    "DestinationKind",
     "Findings",
     "Form",
     "Limits",

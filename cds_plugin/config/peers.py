@@ -8,8 +8,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from cds_plugin.config.routing import Destination
-from cds_plugin.config.table import Port
+from cds_plugin.config.routing import Called
+from cds_plugin.config.table import AeTitle, Port
 
 
 class Retrieve(StrEnum):
@@ -20,10 +20,11 @@ class Retrieve(StrEnum):
     WADO_RS = "wado-rs"
 
 
-class PeerEntry(Destination):
+class PeerEntry(Called):
     """A peer that we call; rules match `ae_title` as the sender of what was pulled from it."""
 
     name: str = Field(min_length=1, max_length=64, description="a name for pull --from")
+    ae_title: AeTitle = Field(description="an AE title of 1 to 16 characters")
     host: str = Field("", description="a host name or address; needed unless only its web services are used")
     port: Port = Field(104, description="a TCP port, 1 to 65535")
     retrieve: Retrieve = Field(Retrieve.C_GET, description='"c-get", "c-move" or "wado-rs"')

@@ -147,6 +147,12 @@ class Rule(Table):
         description="seconds without a new image, 0.1 to 86400, in place of the listener's",
     )
     priority: Priority = Field(Priority.ROUTINE, description='"routine" or "high"')
+    retry_hours: float | None = Field(
+        None,
+        gt=0,
+        le=8760,
+        description="hours for which a delivery is tried again, up to 8760, in place of the destination's",
+    )
     repairs: Several[Repair] = Field((), description='a list of "quoted-values"')
 
     @model_validator(mode="after")
@@ -198,6 +204,6 @@ LEAST_PREFIX: Mapping[int, int] = {4: 8, 6: 32}
 """A network with fewer bits is no group of known senders but a good part of the internet."""
 DECISIONS_WITHOUT_EFFECT: Mapping[Action, frozenset[str]] = {
     Action.ANALYSE: frozenset(),
-    Action.ACKNOWLEDGE: frozenset({"results_to", "form", "quiet_seconds", "priority"}),
-    Action.REFUSE: frozenset({"results_to", "form", "quiet_seconds", "priority", "repairs"}),
+    Action.ACKNOWLEDGE: frozenset({"results_to", "form", "quiet_seconds", "priority", "retry_hours"}),
+    Action.REFUSE: frozenset({"results_to", "form", "quiet_seconds", "priority", "retry_hours", "repairs"}),
 }

@@ -6,11 +6,10 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import make_url
@@ -23,7 +22,7 @@ from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Dat
 from cds_plugin.config.peers import PeerEntry
 from cds_plugin.config.routing import Destination
 from cds_plugin.config.rule import ANY_CALLER, Route, Rule
-from cds_plugin.config.table import Table
+from cds_plugin.config.table import Table, is_loopback
 from cds_plugin.config.transport import Tls
 from cds_plugin.config.web import Web, WebCaller
 from cds_plugin.errors import Refused
@@ -148,14 +147,6 @@ class Settings(BaseSettings):
         return shown
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether `host` is a loopback address or "localhost"."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of `path` (default: cds-plugin.toml here, else built-in ones) and the environment.
 
@@ -168,7 +159,7 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     _refuse_nul("", merged)
     try:
         settings = Settings(**merged)
-        return _made_absolute(settings, base)
+        return _with_secrets(_made_absolute(settings, base), surroundings)
     except ValidationError as error:
         raise Refused("bad_setting", explained(error), "Correct the setting.") from error
 
@@ -249,8 +240,24 @@ def _made_absolute(settings: Settings, base: Path) -> Settings:
             "database": Database(url=_absolute_url(settings.database.url, base)),
             "bundles": BundleFolder(directory=bundles),
             "peers": tuple(each.below(base) for each in settings.peers),
+            "destinations": tuple(each.below(base) for each in settings.destinations),
         }
     )
+
+
+def _with_secrets(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """Return the settings with what destinations want from the environment."""
+    return settings.model_copy(
+        update={"destinations": tuple(_with_secret(each, environment) for each in settings.destinations)}
+    )
+
+
+def _with_secret(destination: Destination, environment: Mapping[str, str]) -> Destination:
+    """Only the process that sends needs the variable: who sends without it says so then."""
+    value = environment.get(destination.authorization_variable, "").strip()
+    if not value or not value.isascii() or "\n" in value:
+        return destination
+    return destination.model_copy(update={"authorization_value": SecretStr(value)})
 
 
 def _absolute_url(url: str, base: Path) -> str:

@@ -7,11 +7,11 @@ from importlib.metadata import version
 
 from pynetdicom import AE
 
+from cds_plugin.config.routing import RETRY_HOURS
 from cds_plugin.conformance import statuses
 from cds_plugin.conformance.contexts import entity
 from cds_plugin.conformance.markdown import Section, table
 from cds_plugin.deliver import sender
-from cds_plugin.deliver.backoff import ATTEMPTS
 from cds_plugin.deliver.dispatch import ASSOCIATIONS_PER_DESTINATION
 from cds_plugin.pull import bounds as pull_bounds
 from cds_plugin.receive import bounds
@@ -106,7 +106,10 @@ def _deliverer() -> str:
         ("Connect", f"{sender.CONNECT_SECONDS:g} s"),
         ("Answer to A-ASSOCIATE-RQ", f"{sender.ACSE_SECONDS:g} s"),
         ("Answer to C-STORE", f"{sender.DIMSE_SECONDS:g} s"),
-        ("Attempts", f"{ATTEMPTS:,}, then the delivery has failed"),
+        (
+            "Tried again",
+            f"for {RETRY_HOURS:g} h (configurable by destination and by rule), then the delivery has failed",
+        ),
     ]
     return table(HEAD, rows)
 

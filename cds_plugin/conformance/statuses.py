@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from cds_plugin.commitment.holding import FailureReason
 from cds_plugin.commitment.request import ActionStatus
 from cds_plugin.conformance.markdown import Section, table
-from cds_plugin.deliver.sender import SUCCESS, WARNINGS
+from cds_plugin.deliver.verdict import SUCCESS, WARNINGS
 from cds_plugin.pull import finding, getting, moving
 from cds_plugin.receive.answers import Status
 from cds_plugin.web.answers import MEANING

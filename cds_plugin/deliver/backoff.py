@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-ATTEMPTS = 5000
-"""Then a delivery fails for good: more than three days of a PACS that is away, weeks of one that refuses."""
-
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -30,4 +27,4 @@ class Backoff:
 AWAY = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=60))
 """The peer cannot be reached: it is back as soon as somebody restarted it."""
 REFUSED = Backoff(first=timedelta(seconds=30), longest=timedelta(minutes=15))
-"""The peer answered with a failure: somebody has to change something first."""
+"""The peer answered that it cannot now, or that we may not: somebody has to change something first."""

@@ -1,14 +1,20 @@
-"""C-STORE as SCU: stored files to a peer, byte for byte, asking for exactly the contexts that are sent."""
+"""C-STORE as SCU: stored files to a peer, asking for exactly the contexts that may be sent.
+
+The data set goes byte for byte as it is stored; only where the peer does not take its transfer syntax, and
+the caller allows it, it goes in another one (see recoding.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from ssl import SSLContext
 from typing import Protocol, cast
 
+from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
@@ -18,6 +24,8 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from cds_plugin.config import Settings
+from cds_plugin.deliver.recoding import alternatives, recoded
+from cds_plugin.deliver.verdict import DUPLICATE, WARNINGS, Verdict, verdict_of
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.tls.outgoing import ClientContext, ClientTls, TlsPeer, client_tls
 from cds_plugin.wire import PatientMessages, quicken
@@ -32,10 +40,10 @@ DIMSE_SECONDS = 120.0
 PDU_SECONDS = 60.0
 """For one PDU to go out or to come in: a peer that stops reading must not hold us."""
 MESSAGE_IDS = 65536
-
-SUCCESS = 0x0000
-WARNINGS = frozenset((0xB000, 0xB006, 0xB007))
-"""Stored, with elements coerced or discarded (PS3.4 table B.2-1)."""
+REJECTED_PERMANENTLY = 1
+"""Result of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+REJECTED = "association_rejected"
+"""The code of the failure: who rejects for good is there, and somebody has to change settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +90,39 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the peer said to one object; `status` is None where it took no such presentation context."""
+    """What the peer said to one object; `status` is None where it took no such presentation context.
+
+    `sent_in` is the transfer syntax in which it went. A web server that answers nothing about the object has
+    no `status` either; then `comment` is what it said.
+    """
 
     outgoing: Outgoing
     status: int | None
     comment: str = ""
+    sent_in: str | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what follows from it; without a status the peer takes no such object."""
+        return Verdict.REFUSED if self.status is None else verdict_of(self.status)
 
     @property
     def stored(self) -> bool:
         """Return whether the peer has the object now; a warning counts."""
-        return self.status == SUCCESS or self.status in WARNINGS
+        return self.verdict is Verdict.STORED
+
+    def as_detail(self) -> dict[str, str | bool]:
+        """Return what the audit keeps of it: what was answered, and what was sent."""
+        said = {"status": "none" if self.status is None else f"0x{self.status:04X}"}
+        sent = {"transfer_syntax": self.sent_in} if self.sent_in else {}
+        recoded = {"recoded": True} if self.sent_in not in (None, self.outgoing.transfer_syntax_uid) else {}
+        notable = self.status in WARNINGS or self.status == DUPLICATE or not self.stored
+        comment = {"comment": self.comment} if self.comment and notable else {}
+        return {**said, **sent, **recoded, **comment}
 
     def __str__(self) -> str:
         if self.status is None:
-            return "no presentation context was accepted"
+            return self.comment or f"it accepted no presentation context of {self.outgoing.sop_class_uid}"
         return f"status 0x{self.status:04X}" + (f" {self.comment}" if self.comment else "")
 
 
@@ -114,31 +141,46 @@ def read_outgoing(path: Path) -> Outgoing:
 
 
 def send_files(
-    files: Sequence[Outgoing], peer: Peer, calling_ae: str, on_answer: Callable[[Answer], bool]
+    files: Sequence[Outgoing],
+    peer: Peer,
+    calling_ae: str,
+    on_answer: Callable[[Answer], bool],
+    *,
+    recode: bool = False,
 ) -> None:
     """Send `files` in order, telling `on_answer` after each; it returns whether to go on.
+
+    With `recode` an object also goes in another transfer syntax where the peer does not take its own.
 
     Raises Unavailable where the peer cannot be reached, rejects the association, or goes away in between.
     """
     _config.STORE_SEND_CHUNKED_DATASET = True
-    for batch in _batches(files):
-        contexts = [build_context(*pair) for pair in dict.fromkeys(each.context for each in batch)]
+    for batch in _batches(files, recode):
+        pairs = dict.fromkeys(pair for each in batch for pair in _contexts(each, recode))
+        contexts = [build_context(*pair) for pair in pairs]
         with association_with(peer, calling_ae, contexts) as association:
             for number, outgoing in enumerate(batch, start=1):
                 if not on_answer(_send(association, outgoing, number % MESSAGE_IDS, peer)):
                     return
 
 
-def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+def _contexts(outgoing: Outgoing, recode: bool) -> list[tuple[str, str]]:
+    """Return the presentation contexts that an object may go in, the preferred one first."""
+    others = alternatives(outgoing.transfer_syntax_uid) if recode else ()
+    return [outgoing.context, *((outgoing.sop_class_uid, each) for each in others)]
+
+
+def _batches(files: Sequence[Outgoing], recode: bool = False) -> Iterator[list[Outgoing]]:
     """Split so that no association needs more contexts than there are ids."""
     batch: list[Outgoing] = []
     contexts: set[tuple[str, str]] = set()
     for outgoing in files:
-        if outgoing.context not in contexts and len(contexts) == CONTEXTS:
+        needed = set(_contexts(outgoing, recode))
+        if len(contexts | needed) > CONTEXTS:
             yield batch
             batch, contexts = [], set()
         batch.append(outgoing)
-        contexts.add(outgoing.context)
+        contexts |= needed
     if batch:
         yield batch
 
@@ -198,8 +240,14 @@ def _tls_arguments(peer: Peer) -> tuple[ClientContext, str] | None:
 
 def _away(peer: Peer, association: Association, tls: ClientContext | None) -> Unavailable:
     if association.is_rejected:
-        how, action = "rejected the association", "Make the peer know our AE title."
-    elif tls is not None and tls.problem:
+        answer = association.acceptor.primitive
+        for_good = answer is not None and answer.result == REJECTED_PERMANENTLY
+        return Unavailable(
+            REJECTED if for_good else "peer_busy",
+            f"{peer} rejected the association",
+            "Make the peer know our AE title." if for_good else "Nothing: it is tried again.",
+        )
+    if tls is not None and tls.problem:
         how = f"cannot be reached over TLS: {tls.problem}"
         action = "Compare its certificates with [tls]."
     else:
@@ -216,15 +264,19 @@ def _send(association: Association, outgoing: Outgoing, message_id: int, peer: P
     accepted = {
         (str(each.abstract_syntax), str(each.transfer_syntax[0])) for each in association.accepted_contexts
     }
-    if outgoing.context not in accepted:
+    ways = [each for each in _contexts(outgoing, recode=True) if each in accepted]
+    if not ways:
         return Answer(outgoing, None)
+    _, syntax = ways[0]
+    as_stored = syntax == outgoing.transfer_syntax_uid
+    what = outgoing.path if as_stored else dcmread(BytesIO(recoded(outgoing.path, syntax)))
     try:
-        answer = association.send_c_store(outgoing.path, msg_id=message_id)
+        answer = association.send_c_store(what, msg_id=message_id)
     except RuntimeError as error:
         raise _gone(peer) from error
     if "Status" not in answer:
         raise _gone(peer)
-    return Answer(outgoing, int(answer.Status), str(answer.get("ErrorComment", "")))
+    return Answer(outgoing, int(answer.Status), str(answer.get("ErrorComment", "")), syntax)
 
 
 def _gone(peer: Peer) -> Unavailable:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import structlog
@@ -18,13 +18,18 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from cds_db import jobs, studies
-from cds_db.models import Result
+from cds_db import destinations, jobs, studies
+from cds_db.delivery import DEFAULT_RETRY
+from cds_db.locks import locked_delivery
+from cds_db.models import Delivery, Job, Result
 from cds_db.session import snapshot, transaction
-from cds_db.stages import IllegalMove
-from cds_plugin.config import Settings
-from cds_plugin.deliver.backoff import ATTEMPTS, AWAY, REFUSED, Backoff
-from cds_plugin.deliver.sender import Answer, Outgoing, Peer, peer_of, read_outgoing, send_files
+from cds_db.stages import AskedState, DeliveryState, IllegalMove
+from cds_plugin.config import Destination, Settings
+from cds_plugin.deliver.asking import Asker
+from cds_plugin.deliver.backoff import AWAY, REFUSED, Backoff
+from cds_plugin.deliver.carrier import carrier_of, destination_of
+from cds_plugin.deliver.sender import REJECTED, Answer, Outgoing, read_outgoing
+from cds_plugin.deliver.verdict import Verdict
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.lease import Lease, LeaseLost, owner_name, take
 from cds_plugin.receive.spool import sha256_of
@@ -32,6 +37,8 @@ from cds_plugin.receive.spool import sha256_of
 log = structlog.get_logger()
 
 ACTOR = "deliver"
+SLOWLY = frozenset((REJECTED, "web_unauthorised", "web_refused"))
+"""Failures of a peer that is there: trying every minute would change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,17 @@ class Work:
     attempts: int
     delivery_id: int
     destination: str
+    retry_until: datetime
     results: Sequence[Result]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a destination said in one attempt, as far as it did not take an object."""
+
+    later: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,62 +74,107 @@ class Deliverer:
     def run(self, job_id: int) -> None:
         """Send what a destination does not have yet; do nothing where another process is at it."""
         try:
-            work = self._claim(job_id)
-            if work is not None:
-                self._deliver(work)
+            self._run(job_id)
         except (LeaseLost, IllegalMove) as error:
             log.warning("delivery left", job=job_id, reason=str(error) or type(error).__name__)
         except SQLAlchemyError as error:
             log.error("database is away", job=job_id, problem=type(error).__name__)
 
-    def _claim(self, job_id: int) -> Work | None:
+    def _run(self, job_id: int) -> None:
         owner = owner_name()
         with transaction(self.engine) as session:
-            taken = take(session, job_id, owner)
-            if taken is None:
-                return None
-            studies.start_delivery(session, taken.subject_id, now=datetime.now(UTC), actor=ACTOR)
-            delivery, results = studies.delivery_objects(session, taken.subject_id)
-        return Work(job_id, owner, taken.attempts, delivery.id, delivery.destination, results)
+            delivery = self._taken(session, job_id, owner)
+            if delivery is None:
+                return
+            asking = delivery.commitment is AskedState.PENDING
+            work = None if asking else self._start(session, job_id, owner, delivery.id)
+        if work is not None:
+            self._deliver(work)
+        elif asking:
+            Asker(self.settings, self.engine).run(job_id, owner, delivery.id)
+
+    def _taken(self, session: Session, job_id: int, owner: str) -> Delivery | None:
+        """Claim the job and return its delivery; None where somebody has it, or nothing is to be sent now."""
+        job = session.get(Job, job_id)
+        delivery = None if job is None else session.get(Delivery, job.subject_id)
+        if delivery is None or destinations.is_paused(session, delivery.destination):
+            return None
+        if take(session, job_id, owner) is None:
+            return None
+        delivery = locked_delivery(session, delivery.id)
+        if delivery.state is DeliveryState.DELIVERED and delivery.commitment is not AskedState.PENDING:
+            jobs.finish(session, job_id, owner)
+            return None
+        return delivery
+
+    def _start(self, session: Session, job_id: int, owner: str, delivery_id: int) -> Work:
+        now = datetime.now(UTC)
+        delivery, results = studies.delivery_objects(session, delivery_id)
+        studies.start_delivery(
+            session, delivery_id, now=now, actor=ACTOR, retry_for=self._retry_for(delivery.destination)
+        )
+        attempts = session.get_one(Job, job_id, populate_existing=True).attempts
+        until = delivery.retry_until or now
+        return Work(job_id, owner, attempts, delivery.id, delivery.destination, until, results)
+
+    def _retry_for(self, name: str) -> timedelta:
+        wanted = [each.retry_hours for each in self.settings.destinations if each.name == name]
+        return timedelta(hours=wanted[0]) if wanted else DEFAULT_RETRY
 
     def _deliver(self, work: Work) -> None:
-        refusals: list[str] = []
+        tally = Tally()
         lease = Lease(self.engine, work.job_id, work.owner)
         try:
             with lease:
-                self._send(work, lease, refusals)
+                destination = destination_of(self.settings, work.destination)
+                self._send(work, destination, lease, tally)
         except Unavailable as error:
-            self._retry(work, lease, AWAY, error.message)
-            return
+            self._retry(work, lease, REFUSED if error.code in SLOWLY else AWAY, error.message)
         except Refused as error:
             self._fail(work, lease, error.message)
-            return
-        if refusals:
-            self._retry(work, lease, REFUSED, refusals[0])
-        elif self.stopping.is_set() or lease.lost:
-            self._give_back(work, lease)
         else:
-            self._finish(work, lease)
+            self._end(work, destination, lease, tally)
 
-    def _send(self, work: Work, lease: Lease, refusals: list[str]) -> None:
-        peer = self._peer(work.destination)
+    def _end(self, work: Work, destination: Destination, lease: Lease, tally: Tally) -> None:
+        """End an attempt in which the peer answered; what may pass is waited for first."""
+        if tally.interrupted:
+            self._give_back(work, lease)
+        elif tally.later:
+            self._retry(work, lease, REFUSED, tally.later[0])
+        elif tally.refused:
+            self._fail(work, lease, "; ".join(tally.refused))
+        else:
+            self._finish(work, destination, lease)
+
+    def _send(self, work: Work, destination: Destination, lease: Lease, tally: Tally) -> None:
         files = [self._outgoing(result) for result in work.results]
 
         def note(answer: Answer) -> bool:
-            if answer.stored:
-                self._note_delivered(work, answer)
-            else:
-                refusals.append(f"{peer} refused {answer.outgoing.sop_instance_uid}: {answer}")
-            return not lease.lost and not self.stopping.is_set() and self._may_go_on(work)
+            self._note(work, answer, destination, tally)
+            tally.interrupted = lease.lost or self.stopping.is_set() or not self._may_go_on(work)
+            return not tally.interrupted
 
         if files:
-            send_files(files, peer, self.settings.listener.ae_title, note)
+            carrier_of(self.settings, destination)(files, note)
 
-    def _peer(self, name: str) -> Peer:
-        for each in self.settings.destinations:
-            if each.name == name:
-                return peer_of(self.settings, each)
-        raise Refused("unknown_destination", f"no destination is named {name!r}", "Add it to the settings.")
+    def _note(self, work: Work, answer: Answer, destination: Destination, tally: Tally) -> None:
+        if answer.verdict is Verdict.STORED:
+            self._note_delivered(work, answer)
+            return
+        said = f"{destination.address}: {answer.outgoing.sop_instance_uid}: {answer}"
+        if answer.verdict is Verdict.LATER:
+            tally.later.append(said)
+            return
+        tally.refused.append(said)
+        with transaction(self.engine) as session:
+            studies.record_object_refused(
+                session,
+                work.delivery_id,
+                answer.outgoing.sop_instance_uid,
+                now=datetime.now(UTC),
+                actor=ACTOR,
+                detail=answer.as_detail(),
+            )
 
     def _outgoing(self, result: Result) -> Outgoing:
         """Return the file of a result after checking that its bytes are those that were recorded."""
@@ -127,7 +189,8 @@ class Deliverer:
 
     def _may_go_on(self, work: Work) -> bool:
         with snapshot(self.engine) as session:
-            return studies.is_pending(session, work.delivery_id)
+            paused = destinations.is_paused(session, work.destination)
+            return not paused and studies.is_pending(session, work.delivery_id)
 
     def _note_delivered(self, work: Work, answer: Answer) -> None:
         with transaction(self.engine) as session:
@@ -137,24 +200,30 @@ class Deliverer:
                 answer.outgoing.sop_instance_uid,
                 now=datetime.now(UTC),
                 actor=ACTOR,
-                detail={"status": f"0x{answer.status:04X}"},
+                detail=answer.as_detail(),
+                transfer_syntax_uid=answer.sent_in,
             )
 
-    def _finish(self, work: Work, lease: Lease) -> None:
+    def _finish(self, work: Work, destination: Destination, lease: Lease) -> None:
+        """End the delivery; where the destination is to vouch for it, the same job asks it next."""
+        ask = destination.commitment
         with self._fenced(lease) as (session, now):
-            studies.finish_delivery(session, work.delivery_id, now=now, actor=ACTOR)
-            jobs.finish(session, work.job_id, work.owner)
+            studies.finish_delivery(session, work.delivery_id, now=now, actor=ACTOR, ask=ask)
+            if ask:
+                jobs.hand_back(session, work.job_id, work.owner, not_before=now)
+            else:
+                jobs.finish(session, work.job_id, work.owner)
         log.info("delivered", job=work.job_id, destination=work.destination, objects=len(work.results))
 
     def _give_back(self, work: Work, lease: Lease) -> None:
         with self._fenced(lease) as (session, now):
-            jobs.retry_later(session, work.job_id, work.owner, not_before=now, error="stopped")
+            jobs.hand_back(session, work.job_id, work.owner, not_before=now)
 
     def _retry(self, work: Work, lease: Lease, backoff: Backoff, error: str) -> None:
-        if work.attempts >= ATTEMPTS:
-            self._fail(work, lease, error)
-            return
         wait = backoff.wait(work.attempts, random.random())
+        if datetime.now(UTC) + wait > work.retry_until:
+            self._fail(work, lease, f"given up after {work.attempts} attempts: {error}")
+            return
         with self._fenced(lease) as (session, now):
             studies.record_delivery_attempt(session, work.delivery_id, error, now=now, actor=ACTOR)
             jobs.retry_later(session, work.job_id, work.owner, not_before=now + wait, error=error)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -18,10 +17,9 @@ from urllib3.exceptions import HTTPError
 from cds_plugin.config import PeerEntry, Settings
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.pull.bounds import ANSWER_BYTES, CHUNK_BYTES, CONNECT_SECONDS, OBJECT_SECONDS, READ_SECONDS
+from cds_plugin.websession import secret_of, web_session
 
 DICOM_JSON = "application/dicom+json"
-AUTHORIZATION_BYTES = 16 * 1024
-"""A bearer token; header fields of servers end there as well."""
 UNAUTHORISED = frozenset((HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
 TRY_LATER = frozenset((HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS))
 
@@ -102,30 +100,10 @@ class WebPeer:
 @contextmanager
 def opened_web(settings: Settings, entry: PeerEntry) -> Iterator[WebPeer]:
     """Yield a DICOMweb server with its credentials. Raises Refused where a file of the settings is wrong."""
-    with Session() as session:
-        session.trust_env = False  # no proxy, no netrc: settings alone say who gets what
-        if entry.web_authorization is not None:
-            session.headers["Authorization"] = _secret(entry.web_authorization)
-        if entry.web_authorities is not None:
-            session.verify = str(_readable(entry.web_authorities))
-        if settings.tls.certificate is not None and settings.tls.key is not None:
-            session.cert = (str(settings.tls.certificate), str(settings.tls.key))
+    file = entry.web_authorization
+    authorization = None if file is None else secret_of(file, "peers.web_authorization")
+    with web_session(settings.tls, authorization, entry.web_authorities) as session:
         yield WebPeer(entry, session)
-
-
-def _secret(path: Path) -> str:
-    value = _readable(path).read_bytes()[: AUTHORIZATION_BYTES + 1].strip()
-    if not value or len(value) > AUTHORIZATION_BYTES or not value.isascii() or b"\n" in value:
-        raise Refused("bad_setting", f"peers.web_authorization: {path} is not one line", "Write one line.")
-    return value.decode("ascii")
-
-
-def _readable(path: Path) -> Path:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise Refused("bad_setting", f"{path}: {error.strerror}", "Name a readable file.") from error
-    return path
 
 
 def _list_of_objects(body: bytes | bytearray, who: str) -> list[dict[str, Any]]:

@@ -38,6 +38,8 @@ REQUEST_BYTES = 256 * KIBIBYTE
 """An A-ASSOCIATE-RQ: 128 contexts with 40 transfer syntaxes each are 150 kB."""
 MESSAGES_WAITING = 64
 """Requests of one association that arrived and are not answered yet; one at a time is what is negotiated."""
+EVENT_REPORTS = 64
+"""Storage commitment reports over one association; a PACS opens one for each."""
 OBJECT_BYTES = GIBIBYTE
 """One object on the wire: 120 million pixels of RGB are 360 MB."""
 INFLATED_BYTES = GIBIBYTE

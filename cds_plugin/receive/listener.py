@@ -20,6 +20,7 @@ from cds_db import studies
 from cds_db.session import transaction
 from cds_plugin.commitment.request import PUSH_MODEL, PUSH_MODEL_SYNTAXES
 from cds_plugin.config import Settings
+from cds_plugin.deliver.answering import AnswerHandler
 from cds_plugin.presence import Presence, this_process
 from cds_plugin.receive.acceptor import ListenerEntity
 from cds_plugin.receive.activity import keep_recorded
@@ -102,11 +103,17 @@ class DicomListener:
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
             (evt.EVT_C_STORE, store),
             (evt.EVT_N_ACTION, CommitmentHandler(self._settings, self._engine, self._ledger, self._turn)),
+            (evt.EVT_N_EVENT_REPORT, self._hear_answer),
             (evt.EVT_REQUESTED, Doorkeeper(self._book, self._ledger, self._gate.alarms).answer),
             (evt.EVT_ESTABLISHED, self._ledger.open),
             (evt.EVT_PDU_RECV, self._ledger.touch),
             (evt.EVT_CONN_CLOSE, _end_what_never_began),
         ]
+
+    def _hear_answer(self, event: evt.Event) -> tuple[int, None]:
+        """Note what a destination says of the objects that it was asked to vouch for."""
+        entry = self._ledger.entry(event.assoc)
+        return AnswerHandler(self._engine).answer(event, entry.calling_ae)
 
     def _lane(self, association: Association, store: StoreHandler, incoming: Path) -> StoreLane:
         return StoreLane(
@@ -180,7 +187,7 @@ def listener_entity(settings: Settings, bounds: Bounds) -> ListenerEntity:
     """Return the application entity that a listener runs: contexts, limits and times, without handlers."""
     entity = ListenerEntity(ae_title=settings.listener.ae_title)
     entity.add_supported_context(Verification)
-    entity.add_supported_context(PUSH_MODEL, PUSH_MODEL_SYNTAXES, scu_role=True, scp_role=False)
+    entity.add_supported_context(PUSH_MODEL, PUSH_MODEL_SYNTAXES, scu_role=True, scp_role=True)
     entity.require_called_aet = False  # rules may name more AE titles than one: the doorkeeper asks
     entity.maximum_associations = bounds.associations
     entity.maximum_pdu_size = bounds.pdu_bytes

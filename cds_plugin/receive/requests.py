@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_CANCEL, C_ECHO, C_STORE, N_ACTION
+from pynetdicom.dimse_primitives import C_CANCEL, C_ECHO, C_STORE, N_ACTION, N_EVENT_REPORT
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from cds_plugin.commitment.request import PUSH_MODEL
@@ -25,8 +25,11 @@ UNRECOGNIZED_OPERATION = 0x0211
 """PS3.7 section C.5.22."""
 PERMANENT, ACSE_PROVIDER, NO_REASON_GIVEN = 0x01, 0x02, 0x01
 """An A-ASSOCIATE-RJ for what cannot be negotiated (PS3.8 table 9-21)."""
-SERVED: dict[str, type[Any]] = {str(Verification): C_ECHO, PUSH_MODEL: N_ACTION}
-"""The one request of an abstract syntax; every other abstract syntax is a storage class."""
+SERVED: dict[str, tuple[type[Any], ...]] = {
+    str(Verification): (C_ECHO,),
+    PUSH_MODEL: (N_ACTION, N_EVENT_REPORT),
+}
+"""The requests of an abstract syntax; every other abstract syntax is a storage class."""
 
 
 class OrderlyAssociation(Association):
@@ -52,7 +55,7 @@ class OrderlyAssociation(Association):
         if context is None or not msg.is_valid_request:
             log.warning("request given up", problem="no such context" if context is None else "incomplete")
             self._abort_nonblocking()
-        elif isinstance(msg, SERVED.get(str(context.abstract_syntax), C_STORE)):
+        elif isinstance(msg, SERVED.get(str(context.abstract_syntax), (C_STORE,))):
             super()._serve_request(msg, context_id)
         else:
             self._answer_unrecognized(msg, context_id)

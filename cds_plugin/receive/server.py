@@ -15,7 +15,7 @@ import structlog
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 
-from cds_plugin.receive.bounds import MESSAGES_WAITING, Bounds
+from cds_plugin.receive.bounds import EVENT_REPORTS, MESSAGES_WAITING, Bounds
 from cds_plugin.receive.fragments import (
     IS_COMMAND,
     IS_LAST,
@@ -59,6 +59,7 @@ class BoundedMessages(PatientMessages):
         self._received = 0
         self._refused: dict[Path, str] = {}
         self._order = MessageOrder()
+        self._reports = 0
 
     def refusal_of(self, path: Path) -> str | None:
         """Return why the data set meant for `path` was not kept, once; None where it was."""
@@ -89,11 +90,18 @@ class BoundedMessages(PatientMessages):
             return "a message of too many bytes"
         problem = self._order.problem(context, data)
         if problem is None and data[0] & IS_COMMAND and self._is_event_report(data):
-            return "an event report, for which no role was negotiated"
+            return self._problem_of_report()
         return problem
 
+    def _problem_of_report(self) -> str | None:
+        """Return why an event report ends the association, or None: pynetdicom starts a thread for each."""
+        self._reports += 1
+        if not any(each.as_scu for each in self.assoc.accepted_contexts):
+            return "an event report, for which no role was negotiated"
+        return "too many event reports" if self._reports > EVENT_REPORTS else None
+
     def _is_event_report(self, data: bytes) -> bool:
-        """Return whether this completes an N-EVENT-REPORT-RQ: pynetdicom starts a thread for each."""
+        """Return whether this completes an N-EVENT-REPORT-RQ."""
         before = self.message.encoded_command_set.getvalue() if self.message is not None else b""
         return bool(data[0] & IS_LAST) and command_field_of(before + data[1:]) == N_EVENT_REPORT_RQ
 

@@ -58,7 +58,7 @@ def handling(rule: Rule, settings: Settings) -> Handling:
     """Return what `rule` wants for the study of an object that is analysed."""
     quiet = rule.quiet_seconds if rule.quiet_seconds is not None else settings.listener.quiet_seconds
     routes = {each.destination: forms(rule, each) for each in rule.results_to}
-    return Handling(quiet, URGENCY[rule.priority], routes)
+    return Handling(quiet, URGENCY[rule.priority], routes, rule.retry_hours)
 
 
 def forms(rule: Rule, route: Route) -> tuple[str, ...]:

@@ -46,7 +46,8 @@ def admit(settings: Settings, caller: Caller) -> Entry:
     """Return whether `caller` may speak at all, whichever AE title it called, or none (over the web).
 
     It may where a rule may take at least one object from it. Who is known to no rule may still speak from
-    this machine: its objects are acknowledged and never analysed.
+    this machine, or as a destination that is asked for storage commitment, from its address: it has to bring
+    the answer. Its objects are acknowledged and never analysed.
     """
     for number, rule in enumerate(settings.active_rules, start=1):
         if may_hold(rule, caller):
@@ -55,6 +56,8 @@ def admit(settings: Settings, caller: Caller) -> Entry:
                 return entry
     if is_here(settings, caller.address):
         return Entry(Answer.ACCEPTED, "known to no rule, but from this machine")
+    if answers_for_results(settings, caller):
+        return Entry(Answer.ACCEPTED, "a destination that is asked for storage commitment")
     return Entry(Answer.CALLING_AE_NOT_RECOGNISED, "known to no rule")
 
 
@@ -68,6 +71,18 @@ def is_here(settings: Settings, address: str) -> bool:
     """Return whether a caller of this address is on this machine."""
     parsed = address_of(address)
     return parsed is not None and (parsed.is_loopback or str(parsed) == settings.listener.host)
+
+
+def answers_for_results(settings: Settings, caller: Caller) -> bool:
+    """Return whether this is a destination that we ask for commitment, at the address of the settings.
+
+    One that is written as a host name needs a rule: rules ask no name server.
+    """
+    address = address_of(caller.address)
+    return address is not None and any(
+        each.commitment and each.ae_title == caller.calling_ae and address_of(each.host) == address
+        for each in settings.destinations
+    )
 
 
 def _word(rule: Rule, number: int) -> Entry | None:

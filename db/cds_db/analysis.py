@@ -165,6 +165,7 @@ def _delivery_job(
         state=DeliveryState.PENDING,
         attempts=0,
         kinds=kinds,
+        retry_hours=revision.retry_hours,
     )
     session.add(delivery)
     session.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
@@ -13,14 +13,31 @@ from cds_db.events import Event, Outcome
 from cds_db.locks import insert_if_absent, locked_delivery
 from cds_db.models import DeliveredObject, Delivery, Result, Revision
 from cds_db.moves import move, shortened
-from cds_db.stages import DeliveryState, IllegalMove, Stage
+from cds_db.stages import AskedState, DeliveryState, IllegalMove, Stage
 from cds_db.trail import note
 
+DEFAULT_RETRY = timedelta(hours=72)
+"""Long enough for a PACS that is away over a weekend."""
 
-def start_delivery(session: Session, delivery_id: int, *, now: datetime, actor: str) -> None:
-    """Note that an attempt begins. Raises IllegalMove unless the delivery is pending."""
+
+def start_delivery(
+    session: Session,
+    delivery_id: int,
+    *,
+    now: datetime,
+    actor: str,
+    retry_for: timedelta = DEFAULT_RETRY,
+) -> None:
+    """Note that an attempt begins. Raises IllegalMove unless the delivery is pending.
+
+    `retry_for` is how long the destination's settings want it to be tried where no rule says; it counts from
+    the first attempt.
+    """
     delivery = _pending(session, delivery_id)
     delivery.attempts += 1
+    if delivery.retry_until is None:
+        wanted = delivery.retry_hours
+        delivery.retry_until = now + (retry_for if wanted is None else timedelta(hours=wanted))
     note(
         session, delivery, Event.DELIVERY_STARTED, now=now, actor=actor, detail={"attempt": delivery.attempts}
     )
@@ -55,10 +72,16 @@ def record_object_delivered(
     now: datetime,
     actor: str,
     detail: Mapping[str, Json] | None = None,
+    transfer_syntax_uid: str | None = None,
 ) -> None:
     """Note that the destination took an object. What was sent is recorded whatever the delivery's state."""
     delivery = locked_delivery(session, delivery_id)
-    values = {"delivery_id": delivery_id, "sop_instance_uid": sop_instance_uid, "delivered_at": now}
+    values = {
+        "delivery_id": delivery_id,
+        "sop_instance_uid": sop_instance_uid,
+        "delivered_at": now,
+        "transfer_syntax_uid": transfer_syntax_uid,
+    }
     insert_if_absent(session, DeliveredObject, values, DeliveredObject.delivery_id)
     note(
         session,
@@ -67,6 +90,29 @@ def record_object_delivered(
         now=now,
         actor=actor,
         detail=detail or {},
+        sop_instance_uid=sop_instance_uid,
+    )
+
+
+def record_object_refused(
+    session: Session,
+    delivery_id: int,
+    sop_instance_uid: str,
+    *,
+    now: datetime,
+    actor: str,
+    detail: Mapping[str, Json],
+) -> None:
+    """Note that the destination will not take an object, and why."""
+    delivery = locked_delivery(session, delivery_id)
+    note(
+        session,
+        delivery,
+        Event.OBJECT_REFUSED,
+        now=now,
+        actor=actor,
+        detail=detail,
+        outcome=Outcome.SERIOUS_FAILURE,
         sop_instance_uid=sop_instance_uid,
     )
 
@@ -88,8 +134,10 @@ def record_delivery_attempt(
     )
 
 
-def finish_delivery(session: Session, delivery_id: int, *, now: datetime, actor: str) -> None:
-    """End a delivery; the revision is complete when it was the last one.
+def finish_delivery(
+    session: Session, delivery_id: int, *, now: datetime, actor: str, ask: bool = False
+) -> None:
+    """End a delivery; the revision is complete when it was the last one. `ask`: commitment is asked for next.
 
     Raises IllegalMove unless it is pending and its destination took every object.
     """
@@ -99,6 +147,8 @@ def finish_delivery(session: Session, delivery_id: int, *, now: datetime, actor:
     delivery.state = DeliveryState.DELIVERED
     delivery.delivered_at = now
     delivery.last_error = None
+    if ask:
+        delivery.commitment = AskedState.PENDING
     note(session, delivery, Event.DELIVERY_FINISHED, now=now, actor=actor, detail={})
     _settle(session, delivery)
 

@@ -43,6 +43,17 @@ class Event(StrEnum):
     DELIVERY_RETRIED = "delivery-retried"
     DELIVERY_FINISHED = "delivery-finished"
     DELIVERY_FAILED = "delivery-failed"
+    OBJECT_REFUSED = "object-refused"
+    DELIVERY_REVIVED = "delivery-revived"
+    DESTINATION_PAUSED = "destination-paused"
+    DESTINATION_RESUMED = "destination-resumed"
+    COMMITMENT_ASKED = "commitment-asked"
+    COMMITMENT_ANSWERED = "commitment-answered"
+    COMMITMENT_MISSED = "commitment-missed"
+    COMMITMENT_GIVEN_UP = "commitment-given-up"
+    STUDY_RERUN = "study-rerun"
+    STUDY_RELEASED = "study-released"
+    PICTURE_SET_ASIDE = "picture-set-aside"
     COMMITMENT_REQUESTED = "commitment-requested"
     COMMITMENT_REPORTED = "commitment-reported"
     COMMITMENT_RETRIED = "commitment-retried"
@@ -105,6 +116,17 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.DELIVERY_RETRIED: BEGIN_TRANSFERRING,
     Event.DELIVERY_FINISHED: TRANSFERRED,
     Event.DELIVERY_FAILED: TRANSFERRED,
+    Event.OBJECT_REFUSED: TRANSFERRED,
+    Event.DELIVERY_REVIVED: ACTIVITY,
+    Event.DESTINATION_PAUSED: ACTIVITY,
+    Event.DESTINATION_RESUMED: ACTIVITY,
+    Event.COMMITMENT_ASKED: ACTIVITY,
+    Event.COMMITMENT_ANSWERED: ACTIVITY,
+    Event.COMMITMENT_MISSED: ACTIVITY,
+    Event.COMMITMENT_GIVEN_UP: ACTIVITY,
+    Event.STUDY_RERUN: ACTIVITY,
+    Event.STUDY_RELEASED: SECURITY_ALERT,
+    Event.PICTURE_SET_ASIDE: ACTIVITY,
     Event.COMMITMENT_REQUESTED: ACTIVITY,
     Event.COMMITMENT_REPORTED: ACTIVITY,
     Event.COMMITMENT_RETRIED: ACTIVITY,

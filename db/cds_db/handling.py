@@ -13,12 +13,14 @@ HIGH = 1
 class Handling:
     """What the rule of one object, or those of all pictures of a revision, want for the study.
 
-    `routes` names each destination with the kinds of result that it gets.
+    `routes` names each destination with the kinds of result that it gets. `retry_hours` is how long a
+    delivery is tried again; None: as the destination says.
     """
 
     quiet_seconds: float
     priority: int = ROUTINE
     routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    retry_hours: float | None = None
 
 
 def together(one: Handling, other: Handling) -> Handling:
@@ -28,7 +30,12 @@ def together(one: Handling, other: Handling) -> Handling:
         quiet_seconds=max(one.quiet_seconds, other.quiet_seconds),
         priority=max(one.priority, other.priority),
         routes={name: _kinds(one.routes.get(name, ()), other.routes.get(name, ())) for name in names},
+        retry_hours=_longer(one.retry_hours, other.retry_hours),
     )
+
+
+def _longer(one: float | None, other: float | None) -> float | None:
+    return max((each for each in (one, other) if each is not None), default=None)
 
 
 def _kinds(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from cds_db.destinations import paused_names
 from cds_db.locks import lock_study_of_job
-from cds_db.models import Job, Revision
+from cds_db.models import Delivery, Job, Revision
 from cds_db.stages import JobKind, JobState
 from cds_db.turns import MEMORY, Waiting, next_in_turn
 
@@ -117,13 +118,17 @@ def bury(session: Session, job_id: int, owner: str, error: str) -> bool:
 
 
 def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]]:
-    """Return jobs that somebody should be woken for: those never woken first, then the urgent."""
+    """Return jobs that somebody should be woken for: those never woken first, then the urgent.
+
+    Deliveries to a destination that is paused are not among them.
+    """
     again = now - timedelta(seconds=WAKE_AGAIN_SECONDS)
     wanted = (
         select(Job.id, Job.kind)
         .where(
             or_(_waiting_and_due(now), _lease_ran_out(now)),
             or_(Job.woken_at.is_(None), Job.woken_at <= again),
+            *_not_paused(session),
         )
         .order_by(Job.woken_at.is_not(None), Job.priority.desc(), Job.not_before, Job.id)
         .limit(limit)
@@ -160,6 +165,15 @@ def mark_woken(session: Session, ids: Sequence[int], now: datetime) -> None:
         update(Job).where(Job.id.in_(chosen)).values(woken_at=now),
         execution_options={"synchronize_session": False},
     )
+
+
+def _not_paused(session: Session) -> list[ColumnElement[bool]]:
+    """Return what leaves out deliveries to destinations that are paused: mostly there is nothing to ask."""
+    names = paused_names(session)
+    if not names:
+        return []
+    theirs = select(Delivery.id).where(Delivery.destination.in_(names))
+    return [~and_(Job.kind == JobKind.DELIVERY, Job.subject_id.in_(theirs))]
 
 
 def _waiting_and_due(now: datetime) -> ColumnElement[bool]:

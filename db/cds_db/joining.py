@@ -42,6 +42,7 @@ _SITUATION = (
         Revision.quiet_seconds,
         Revision.priority,
         Revision.routes,
+        Revision.retry_hours,
     )
     .select_from(Study)
     .outerjoin(Instance, _SAME)
@@ -108,5 +109,5 @@ def _is_open_for(situation: Any, wanted: Handling | None) -> bool:
     if situation.routes is None or situation.quiet_seconds is None:
         return False
     routes = {name: tuple(kinds) for name, kinds in situation.routes.items()}
-    served = Handling(situation.quiet_seconds, situation.priority, routes)
+    served = Handling(situation.quiet_seconds, situation.priority, routes, situation.retry_hours)
     return together(served, wanted) == served

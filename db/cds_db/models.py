@@ -11,10 +11,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from cds_db.columns import Document, Instant, Words, enum_of
 from cds_db.stages import (
+    AskedState,
     CommitmentState,
     DeliveryState,
     JobKind,
     JobState,
+    Origin,
     PulledState,
     PullState,
     Stage,
@@ -85,6 +87,21 @@ class Revision(Base):
     priority: Mapped[int] = mapped_column(default=0, server_default="0")
     routes: Mapped[Mapping[str, Any] | None] = mapped_column(Document)
     """Destination -> kinds of result, as the rules of its pictures say."""
+    retry_hours: Mapped[float | None] = mapped_column(Float)
+    """As the rules of its pictures say; None: as each destination says."""
+    origin: Mapped[Origin | None] = mapped_column(enum_of(Origin))
+    """None: pictures that were received together; else why its pictures are analysed once more."""
+    wanted_recipe: Mapped[str | None] = mapped_column(String(SHA256_LENGTH))
+    """The models and settings that a repeated analysis was asked for; None: any."""
+
+
+class RevisionPicture(Base):
+    """A picture that a repeated analysis takes up; it was received with an earlier revision."""
+
+    __tablename__ = "revision_pictures"
+
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"), primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"), primary_key=True, index=True)
 
 
 class Instance(Base):
@@ -138,6 +155,9 @@ class Result(Base):
     sha256: Mapped[str] = mapped_column(String(SHA256_LENGTH))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(Instant)
+    recipe: Mapped[str | None] = mapped_column(String(SHA256_LENGTH))
+    """The digest of models and settings that made it; None: made before that was noted."""
+    series_instance_uid: Mapped[str | None] = mapped_column(String(UID_LENGTH))
 
 
 class Delivery(Base):
@@ -155,16 +175,54 @@ class Delivery(Base):
     delivered_at: Mapped[datetime | None] = mapped_column(Instant)
     kinds: Mapped[str | None] = mapped_column(Words)
     """The kinds of result that go, with blanks between them; None: all."""
+    retry_hours: Mapped[float | None] = mapped_column(Float)
+    """As the rule says; None: as the destination says."""
+    retry_until: Mapped[datetime | None] = mapped_column(Instant)
+    """When it is given up; None before its first attempt, and again once somebody had it retried."""
+    commitment: Mapped[AskedState | None] = mapped_column(enum_of(AskedState))
+    """Whether the destination vouches for the objects; None: it was not asked."""
+    asked: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How often commitment was asked for."""
 
 
 class DeliveredObject(Base):
-    """An object that a destination took; a later attempt sends only the others."""
+    """An object that a destination took; a later attempt sends only the others.
+
+    `transfer_syntax_uid` is what it went in, `commitment_failure` why the destination does not vouch for it.
+    """
 
     __tablename__ = "delivered_objects"
 
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), primary_key=True)
     sop_instance_uid: Mapped[str] = mapped_column(ForeignKey("results.sop_instance_uid"), primary_key=True)
     delivered_at: Mapped[datetime] = mapped_column(Instant)
+    transfer_syntax_uid: Mapped[str | None] = mapped_column(String(UID_LENGTH))
+    committed_at: Mapped[datetime | None] = mapped_column(Instant)
+    commitment_failure: Mapped[int | None]
+
+
+class AskedCommitment(Base):
+    """A storage commitment that we asked a destination for (PS3.4 annex J), and its answer."""
+
+    __tablename__ = "asked_commitments"
+
+    transaction_uid: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)
+    asked_at: Mapped[datetime] = mapped_column(Instant)
+    answered_at: Mapped[datetime | None] = mapped_column(Instant)
+    committed: Mapped[int | None]
+    failed: Mapped[int | None]
+
+
+class DestinationState(Base):
+    """A destination that somebody paused; without a row, or without `paused_at`, it is not."""
+
+    __tablename__ = "destination_states"
+
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    paused_at: Mapped[datetime | None] = mapped_column(Instant)
+    paused_by: Mapped[str | None] = mapped_column(Words)
+    reason: Mapped[str | None] = mapped_column(Words)
 
 
 class Job(Base):

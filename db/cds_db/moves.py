@@ -8,7 +8,16 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from cds_db.models import Delivery, Job, Revision, Study
-from cds_db.stages import HOLDABLE, DeliveryState, JobKind, JobState, Stage, check_move
+from cds_db.stages import (
+    HOLDABLE,
+    REVIVALS,
+    DeliveryState,
+    IllegalMove,
+    JobKind,
+    JobState,
+    Stage,
+    check_move,
+)
 
 ON_HOLD = "the study is on hold: its instances disagree about the patient"
 ERROR_LENGTH = 500
@@ -19,6 +28,13 @@ def move(revision: Revision, to: Stage) -> None:
     """Move a revision whose study is locked. Raises IllegalMove."""
     check_move(revision.stage, to)
     revision.stage = to
+
+
+def revive(revision: Revision) -> None:
+    """Let a revision whose study is locked go on after all. Raises IllegalMove where its stage has no way."""
+    if revision.stage not in REVIVALS:
+        raise IllegalMove(f"{revision.stage} can't be revived")
+    revision.stage, revision.failure = REVIVALS[revision.stage], None
 
 
 def hold(session: Session, study: Study, now: datetime) -> tuple[int, ...]:

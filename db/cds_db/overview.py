@@ -8,8 +8,9 @@ from datetime import datetime
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from cds_db.destinations import paused_names
 from cds_db.models import Delivery, Instance, Result, Revision, Study
-from cds_db.stages import DeliveryState, Stage
+from cds_db.stages import AskedState, DeliveryState, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class DeliveryLine:
     attempts: int
     last_error: str | None
     revision: int
+    retry_until: datetime | None = None
+    """When it is given up; None before the first attempt."""
+    commitment: AskedState | None = None
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,17 @@ def _deliveries(session: Session, newest: Revision | None) -> tuple[DeliveryLine
         )
         .order_by(Revision.number, Delivery.destination)
     )
+    paused = set(paused_names(session))
     return tuple(
-        DeliveryLine(each.destination, each.state, each.attempts, each.last_error, number)
+        DeliveryLine(
+            destination=each.destination,
+            state=each.state,
+            attempts=each.attempts,
+            last_error=each.last_error,
+            revision=number,
+            retry_until=each.retry_until if each.state is DeliveryState.PENDING else None,
+            commitment=each.commitment,
+            paused=each.destination in paused,
+        )
         for each, number in session.execute(wanted)
     )

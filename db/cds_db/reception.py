@@ -190,7 +190,7 @@ def handling_of(revision: Revision) -> Handling | None:
     if revision.routes is None or revision.quiet_seconds is None:
         return None
     routes = {name: tuple(kinds) for name, kinds in revision.routes.items()}
-    return Handling(revision.quiet_seconds, revision.priority, routes)
+    return Handling(revision.quiet_seconds, revision.priority, routes, revision.retry_hours)
 
 
 def close_revision(session: Session, revision_id: int, *, now: datetime, actor: str) -> int:
@@ -363,6 +363,7 @@ def _handle(revision: Revision, wanted: Handling | None) -> None:
     if merged != before:
         revision.quiet_seconds = merged.quiet_seconds
         revision.priority = merged.priority
+        revision.retry_hours = merged.retry_hours
         revision.routes = {name: list(kinds) for name, kinds in merged.routes.items()}
 
 

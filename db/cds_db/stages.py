@@ -28,6 +28,8 @@ ALLOWED_MOVES: Mapping[Stage, frozenset[Stage]] = {
     Stage.FAILED: frozenset({Stage.CONFLICT}),
 }
 """A complete revision stays so even when its study is put on hold: what was sent was sent."""
+REVIVALS: Mapping[Stage, Stage] = {Stage.FAILED: Stage.DELIVERING}
+"""The moves that only an administrator's command makes: deliveries that were given up are sent after all."""
 HOLDABLE = frozenset(stage for stage, following in ALLOWED_MOVES.items() if Stage.CONFLICT in following)
 
 
@@ -38,6 +40,23 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     FAILED = "failed"
     HELD = "held"
+
+
+class AskedState(StrEnum):
+    """What a destination says of the objects that it took, where it is asked for storage commitment."""
+
+    PENDING = "pending"
+    COMMITTED = "committed"
+    FAILED = "failed"
+
+
+class Origin(StrEnum):
+    """Why a revision analyses pictures that were received with earlier ones."""
+
+    RERUN = "rerun"
+    """Other models or settings, or an analysis that had failed."""
+    RELEASE = "release"
+    """A study on hold, after somebody decided whose pictures they are."""
 
 
 class JobState(StrEnum):

@@ -21,6 +21,7 @@ from cds_db.delivery import (
     is_pending,
     record_delivery_attempt,
     record_object_delivered,
+    record_object_refused,
     start_delivery,
 )
 from cds_db.overview import DeliveryLine, ResultLine, StudyStatus, status, statuses
@@ -71,6 +72,7 @@ __all__ = [
     "record_delivery_attempt",
     "record_instance",
     "record_object_delivered",
+    "record_object_refused",
     "record_results",
     "results_of",
     "revision_pictures",

@@ -19,7 +19,7 @@ from cds_plugin.conformance.configuration import LOCAL, REMOTE
 from cds_plugin.conformance.markdown import anchor, table
 from cds_plugin.conformance.names import MADE
 from cds_plugin.conformance.statement import statement
-from cds_plugin.deliver.sender import WARNINGS
+from cds_plugin.deliver.verdict import WARNINGS
 from cds_plugin.receive.answers import Status
 from cds_plugin.tls import profile
 from cds_plugin.web.answers import MEANING

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_plugin.deliver.backoff import ATTEMPTS, AWAY, REFUSED
+from cds_plugin.deliver.backoff import AWAY, REFUSED
 
-attempts = st.integers(1, 10 * ATTEMPTS)
+attempts = st.integers(1, 100_000)
 
 
 @given(attempts, st.floats(0, 1))
@@ -23,7 +21,6 @@ def test_waits_stay_in_their_bounds(attempt: int, jitter: float) -> None:
 
 def test_a_pacs_that_is_back_waits_at_most_a_minute() -> None:
     assert [AWAY.wait(attempt, 0).total_seconds() for attempt in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert sum((AWAY.wait(attempt, 1) for attempt in range(1, ATTEMPTS)), timedelta()) > timedelta(days=1.7)
 
 
 def test_a_refusal_is_tried_again_more_slowly() -> None:

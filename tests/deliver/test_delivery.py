@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import socket
@@ -10,175 +9,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from drawn_objects import DERMOSCOPIC, SECONDARY_CAPTURE, SEGMENTATION, a_photograph, written
+from drawn_objects import a_photograph
+from postroom import LOOPBACK, Pacs, Postroom, received, until
 from pydicom import dcmread
-from pynetdicom import AE, evt
 from pynetdicom.events import Event
-from sqlalchemy import Engine, select
 
-from cds_db import audit, jobs, studies
-from cds_db.migrate import upgrade
-from cds_db.models import Delivery, Job
-from cds_db.session import open_engine, snapshot, transaction
+from cds_db import jobs, studies
+from cds_db.models import Job
+from cds_db.session import transaction
 from cds_db.stages import DeliveryState, JobKind, JobState
 from cds_plugin.commitment.reporter import Reporter
-from cds_plugin.config import Broker, Database, Destination, Settings, Storage
+from cds_plugin.config import Broker, Destination
 from cds_plugin.deliver.dispatch import Dispatcher
 from cds_plugin.deliver.task import Deliverer
 from cds_plugin.demo.orthanc import Orthanc
-from cds_plugin.demo.ports import free_ports
 from cds_plugin.queue import make_app, wake
 
 pytestmark = pytest.mark.slow
-
-LOOPBACK = "127.0.0.1"
-KINDS = {"seg": SEGMENTATION, "sr": "1.2.840.10008.5.1.4.1.1.88.34", "overlay": SECONDARY_CAPTURE}
-WAIT_SECONDS = 60
-
-
-@dataclass
-class Postroom:
-    """A database with finished analyses and the deliverer that empties it."""
-
-    settings: Settings
-    engine: Engine
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def run(self, job_id: int) -> None:
-        Deliverer(self.settings, self.engine, self.stopping).run(job_id)
-
-    def a_finished_analysis(self, *destinations: str) -> list[int]:
-        """Write a study with one picture and its three results; return the delivery jobs."""
-        now = datetime.now(UTC)
-        source = a_photograph()
-        with transaction(self.engine) as session:
-            stored = studies.record_instance(session, _received(source), now=now, actor="CAMERA")
-            assert stored.revision_id is not None
-            studies.close_revision(session, stored.revision_id, now=now, actor="sweep")
-            studies.start_analysis(session, stored.revision_id, now=now, actor="worker")
-            results = [self._result(kind, source) for kind in KINDS]
-            studies.record_results(
-                session, stored.revision_id, results, now=now, actor="worker", detail={"lesions": []}
-            )
-            return studies.finish_analysis(session, stored.revision_id, destinations, now=now, actor="worker")
-
-    def _result(self, kind: str, source: object) -> studies.NewResult:
-        built = a_photograph(source.StudyInstanceUID, sop_class=KINDS[kind])
-        path = f"results/{built.SOPInstanceUID}.dcm"
-        file = written(built, self.settings.storage.directory / path)
-        return studies.NewResult(
-            sop_instance_uid=built.SOPInstanceUID,
-            sop_class_uid=KINDS[kind],
-            kind=kind,
-            source_sop_instance_uid=source.SOPInstanceUID,
-            path=path,
-            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-            size_bytes=file.stat().st_size,
-        )
-
-    def delivery(self, job_id: int) -> Delivery:
-        with snapshot(self.engine) as session:
-            job = session.get_one(Job, job_id)
-            return session.get_one(Delivery, job.subject_id)
-
-    def job(self, job_id: int) -> Job:
-        with snapshot(self.engine) as session:
-            return session.get_one(Job, job_id)
-
-    def stage(self) -> str:
-        with snapshot(self.engine) as session:
-            (status,) = studies.statuses(session, 1)
-            return str(status.stage)
-
-    def events(self) -> list[str]:
-        with snapshot(self.engine) as session:
-            return list(session.scalars(select(audit.AuditEntry.event).order_by(audit.AuditEntry.id)))
-
-    def make_due(self, job_id: int) -> None:
-        with transaction(self.engine) as session:
-            session.get_one(Job, job_id).not_before = datetime.now(UTC)
-
-
-def _received(source: object) -> studies.ReceivedInstance:
-    return studies.ReceivedInstance(
-        sop_instance_uid=source.SOPInstanceUID,
-        sop_class_uid=DERMOSCOPIC,
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-        study_instance_uid=source.StudyInstanceUID,
-        series_instance_uid=source.SeriesInstanceUID,
-        patient_id="P1",
-        issuer_of_patient_id="",
-        sha256="0" * 64,
-        size_bytes=1,
-        path="spool/00/0.dcm",
-        calling_ae="CAMERA",
-        peer=LOOPBACK,
-        association_id="a",
-        reason_not_analysed=None,
-    )
-
-
-@dataclass
-class Pacs:
-    """A pynetdicom SCP on loopback that answers as it is told and keeps what it took."""
-
-    port: int
-    answer: Callable[[Event], int] = field(default=lambda _event: 0x0000)
-    taken: list[str] = field(default_factory=list)
-
-    def __enter__(self) -> Pacs:
-        entity = AE("PACS")
-        for sop_class in KINDS.values():
-            entity.add_supported_context(sop_class)
-        self._server = entity.start_server(
-            (LOOPBACK, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.shutdown()
-
-    def _store(self, event: Event) -> int:
-        status = self.answer(event)
-        if status in (0x0000, 0xB000):
-            self.taken.append(str(event.request.AffectedSOPInstanceUID))
-        return status
-
-
-@pytest.fixture
-def ports() -> list[int]:
-    return free_ports(2)
-
-
-@pytest.fixture
-def postroom(tmp_path: Path, ports: list[int]) -> Iterator[Postroom]:
-    url = f"sqlite:///{tmp_path / 'cds.db'}"
-    upgrade(url)
-    settings = Settings(
-        storage=Storage(directory=tmp_path / "var"),
-        database=Database(url=url),
-        destinations=tuple(
-            Destination(name=name, ae_title="PACS", host=LOOPBACK, port=port)
-            for name, port in zip(("pacs", "second"), ports, strict=True)
-        ),
-    )
-    engine = open_engine(url)
-    yield Postroom(settings, engine)
-    engine.dispose()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.05)
 
 
 def test_orthanc_gets_the_recorded_bytes_once(postroom: Postroom, orthanc: Orthanc) -> None:
@@ -274,7 +125,7 @@ def test_a_study_put_on_hold_in_between_gets_no_more(postroom: Postroom, ports: 
         with transaction(postroom.engine) as session:
             (status,) = studies.statuses(session, 1)
             stranger = a_photograph(status.study_instance_uid)
-            disagreeing = _received(stranger)
+            disagreeing = received(stranger)
             changed = {name: getattr(disagreeing, name) for name in disagreeing.__slots__}
             changed |= {"patient_id": "P2"}
             studies.record_instance(
