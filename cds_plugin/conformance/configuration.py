@@ -62,7 +62,7 @@ def _chapter(number: str, title: str, tables: tuple[tuple[str, type[Table]], ...
 
 def parameters(model: type[Table]) -> str:
     """Return the keys of a table of the settings with default and meaning."""
-    fields = model.model_fields.items()
+    fields = [each for each in model.model_fields.items() if not each[1].exclude]
     return table(HEAD, [(f"`{key}`", _default(field), field.description or "") for key, field in fields])
 
 

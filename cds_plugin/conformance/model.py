@@ -14,13 +14,19 @@ FLOW = """\
                    QIDO-RS/WADO-RS                          ▼
                                                    spool and database
                                                             │  quiet time, then analysis
- PACS ◀─────────── C-STORE, N-EVENT-REPORT ─── DELIVERER ◀──┘
+ PACS ◀─────────── C-STORE, STOW-RS, N-ACTION, DELIVERER ◀──┘
+                   N-EVENT-REPORT
 ```"""
 
 ENTITIES = (
     ("LISTENER", "`listen`", "accepts associations: Verification, Storage, Storage Commitment as SCP"),
     ("WEB", "`web`", "accepts HTTP requests: STOW-RS as origin server"),
-    ("DELIVERER", "`deliver`", "opens associations: Storage as SCU, storage commitment reports as SCP"),
+    (
+        "DELIVERER",
+        "`deliver`",
+        "opens associations: Storage and Storage Commitment as SCU, storage commitment reports as SCP; opens "
+        "HTTP requests: STOW-RS",
+    ),
     ("PULL", "`pull`", "opens associations and HTTP requests: Query/Retrieve as SCU, QIDO-RS and WADO-RS"),
     (
         "SENDER",
@@ -51,7 +57,8 @@ def sections() -> Iterator[Section]:
             "revision.\n"
             "3. Each picture of the study is analysed. Results are written, hashed and recorded once.\n"
             "4. The results are sent to the destinations of the rule that spoke for the picture, and sent "
-            "again until they are taken.\n"
+            "again until they are taken, refused or given up. A destination whose setting says so is asked "
+            "for storage commitment next.\n"
             "5. A requester of storage commitment gets its N-EVENT-REPORT once the files were looked at.",
         ),
     )

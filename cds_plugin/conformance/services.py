@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from cds_db.asking import ANSWER_WITHIN, TIMES_ASKED
 from cds_plugin.commitment.reporter import REPORT_FOR
 from cds_plugin.commitment.request import (
     PUSH_MODEL,
+    PUSH_MODEL_SYNTAXES,
     REFERENCES_PER_REQUEST,
     REQUEST_STORAGE_COMMITMENT,
     WELL_KNOWN_INSTANCE,
@@ -16,6 +18,9 @@ from cds_plugin.commitment.request import (
 from cds_plugin.conformance.contexts import accepted, proposed
 from cds_plugin.conformance.markdown import Section, bullets, table
 from cds_plugin.conformance.names import MADE, MADE_FROM_PICTURES, name, named, names
+from cds_plugin.deliver import stow
+from cds_plugin.deliver.asking import SAME_ASSOCIATION_SECONDS
+from cds_plugin.deliver.recoding import PLAIN
 from cds_plugin.pull import bounds as pull_bounds
 from cds_plugin.pull.finding import STUDY_ROOT_FIND
 from cds_plugin.pull.getting import STUDY_ROOT_GET
@@ -44,9 +49,12 @@ def _mapping() -> str:
     rows = (
         ("Verification", "LISTENER (SCP), SENDER (SCU)"),
         ("Storage", "LISTENER (SCP), DELIVERER and SENDER (SCU), PULL (SCP of C-GET sub-operations)"),
-        ("Storage Commitment Push Model", "LISTENER (SCP, requests), DELIVERER (SCP, reports)"),
+        (
+            "Storage Commitment Push Model",
+            "LISTENER (SCP: requests; SCU: reports of destinations), DELIVERER (SCP: reports; SCU: requests)",
+        ),
         ("Query/Retrieve, Study Root", "PULL (SCU)"),
-        ("STOW-RS", "WEB (origin server)"),
+        ("STOW-RS", "WEB (origin server), DELIVERER (user agent)"),
         ("QIDO-RS, WADO-RS", "PULL (user agent)"),
     )
     return table(("service", "application entity and role"), rows)
@@ -57,7 +65,8 @@ def _dimse() -> Iterator[Section]:
     yield Section("5.2.2", "Storage as SCP", (_storage_scp(),))
     yield Section("5.2.3", "Storage as SCU", (_storage_scu(),))
     yield Section("5.2.4", "Storage commitment as SCP", (_commitment(),))
-    yield Section("5.2.5", "Query/Retrieve as SCU", (_query_retrieve(),))
+    yield Section("5.2.5", "Storage commitment as SCU", (_commitment_scu(),))
+    yield Section("5.2.6", "Query/Retrieve as SCU", (_query_retrieve(),))
 
 
 def _verification() -> str:
@@ -91,11 +100,29 @@ def _storage_scu() -> str:
     rows = [(named(uid), name(syntax), what) for uid, (syntax, what) in MADE.items()]
     return (
         table(("SOP class", "transfer syntax", "contents"), rows)
-        + "\n\nA rule can leave out forms and name several destinations. Exactly the presentation contexts "
-        "that "
-        "are sent are proposed. `cds-plugin send` sends any DICOM file in the transfer syntax that it has; "
-        "nothing is transcoded."
+        + "\n\nA rule can leave out forms and name several destinations. One presentation context is "
+        "proposed for each SOP class and transfer syntax that may be sent: that of the stored object, then "
+        f"{names(PLAIN)}. A peer that accepts the first gets the stored data set byte for byte. For one that "
+        "does not the data set is encoded anew, and a compressed picture decoded; nothing is compressed, SOP "
+        "Instance UID and values stay. `cds-plugin send` sends any DICOM file in the transfer syntax that it "
+        "has; nothing is transcoded.\n\nA status decides whether an object is sent again (7.3.2)."
     )
+
+
+def _commitment_scu() -> str:
+    lines = (
+        f"{named(PUSH_MODEL)}, in {names(map(str, PUSH_MODEL_SYNTAXES))}, of every destination whose setting "
+        "`commitment` is true, once it took all objects of a delivery.",
+        f"N-ACTION with Action Type ID {REQUEST_STORAGE_COMMITMENT}, a new Transaction UID each time; only "
+        "what no answer vouched for yet is referenced.",
+        f"The N-EVENT-REPORT is taken on the same association for {SAME_ASSOCIATION_SECONDS:g} s, and by the "
+        "LISTENER on an association of the destination that proposes the SCP role. One whose AE title and "
+        "address are those of the settings needs no rule to be admitted.",
+        f"Without an answer within {ANSWER_WITHIN.total_seconds() / 3600:g} h it is asked again, "
+        f"{TIMES_ASKED} times in all. An instance that the destination says it does not have (0112H) is sent "
+        "again before it is asked for again.",
+    )
+    return bullets(lines)
 
 
 def _commitment() -> str:
@@ -143,8 +170,9 @@ def _query_retrieve() -> str:
 
 def _web() -> Iterator[Section]:
     yield Section("5.3.1", "Store Transaction (STOW-RS), origin server", (_resources(), _headers(), _stow()))
+    yield Section("5.3.2", "Store Transaction (STOW-RS), user agent", (_stow_out(),))
     yield Section(
-        "5.3.2", "Search and Retrieve Transactions (QIDO-RS, WADO-RS), user agent", (_user_agent(),)
+        "5.3.3", "Search and Retrieve Transactions (QIDO-RS, WADO-RS), user agent", (_user_agent(),)
     )
 
 
@@ -176,6 +204,23 @@ def _stow() -> str:
         f"{web_bounds.UPLOADS} requests at once; one more is answered 503 with Retry-After. The answer is a "
         f"Store Instances Response (PS3.18 annex I) in {DICOM_JSON}; Retrieve URL is empty."
     )
+
+
+def _stow_out() -> str:
+    lines = (
+        f"POST {{url}}/studies, {DICOM}, up to {stow.PARTS_PER_REQUEST} instances and "
+        f"{stow.BYTES_PER_REQUEST >> 20} MiB in a request with Content-Length; a larger instance goes alone. "
+        f"Accept: {stow.DICOM_JSON}.",
+        "200, 202 and 409: each instance as the Store Instances Response says; its Failure Reason decides as "
+        "a status of C-STORE does (7.3.2). An instance that it does not name is stored after 200, else tried "
+        "again.",
+        "400, 413, 415, 422: sent again instance by instance; one that is refused alone has failed. After "
+        f"415, or Failure Reason {stow.SYNTAX_NOT_SUPPORTED:04X}H, an uncompressed transfer syntax is tried.",
+        "401, 403, 404, redirects and other 4xx: tried again slowly; 408, 429 and 5xx: tried again.",
+        "HTTP and HTTPS; an Authorization header field from a file or the environment, a client certificate. "
+        "Nothing is asked for storage commitment this way.",
+    )
+    return bullets(lines)
 
 
 def _user_agent() -> str:

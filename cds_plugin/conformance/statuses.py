@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from cds_plugin.commitment.holding import FailureReason
 from cds_plugin.commitment.request import ActionStatus
 from cds_plugin.conformance.markdown import Section, table
-from cds_plugin.deliver.verdict import SUCCESS, WARNINGS
+from cds_plugin.deliver.answering import EventStatus
+from cds_plugin.deliver.verdict import DUPLICATE, LATER, OUT_OF_RESOURCES, REFUSING_CLASSES, SUCCESS, WARNINGS
 from cds_plugin.pull import finding, getting, moving
 from cds_plugin.receive.answers import Status
 from cds_plugin.web.answers import MEANING
@@ -59,8 +60,9 @@ def sections() -> Iterator[Section]:
     yield Section("7.3.2", "C-STORE as SCU", (_store_scu(),))
     yield Section("7.3.3", "N-ACTION of storage commitment as SCP", (_action(), _failures()))
     yield Section("7.3.4", "N-EVENT-REPORT of storage commitment as SCP", (_report(),))
-    yield Section("7.3.5", "C-FIND, C-GET and C-MOVE as SCU", (_query(),))
-    yield Section("7.3.6", "STOW-RS", (_stow(),))
+    yield Section("7.3.5", "N-EVENT-REPORT of storage commitment as SCU", (_heard(),))
+    yield Section("7.3.6", "C-FIND, C-GET and C-MOVE as SCU", (_query(),))
+    yield Section("7.3.7", "STOW-RS", (_stow(),))
 
 
 def code(status: int) -> str:
@@ -79,7 +81,14 @@ def _store_scp() -> str:
 def _store_scu() -> str:
     rows = [("Success", code(SUCCESS), "delivered")]
     rows += [(STORE_SCU_WARNINGS[status], code(status), "delivered") for status in sorted(WARNINGS)]
-    rows.append(("any other", "", "not delivered; tried again later, with growing pauses; noted and audited"))
+    rows.append(("Duplicate SOP Instance", code(DUPLICATE), "delivered"))
+    later = ", ".join([f"{OUT_OF_RESOURCES.start >> 8:02X}xxH", *map(code, sorted(LATER))])
+    rows.append(("Refused: Out of resources; others that may pass", later, "tried again with growing pauses"))
+    refusing = ", ".join([*(f"{each:02X}xxH" for each in sorted(REFUSING_CLASSES)), "CxxxH"])
+    rows.append(
+        ("Error: Data Set does not match, Cannot understand; others", refusing, "never delivered; audited")
+    )
+    rows.append(("any other", "", "tried again with growing pauses"))
     return table(("service status", "status code", "behaviour"), rows)
 
 
@@ -98,6 +107,20 @@ def _failures() -> str:
 def _report() -> str:
     rows = [(code(SUCCESS), "reported"), ("any other, or none", "tried again later, with growing pauses")]
     return table(("status code", "behaviour"), rows)
+
+
+HEARD: Mapping[EventStatus, str] = {
+    EventStatus.SUCCESS: "the answer is written durably",
+    EventStatus.PROCESSING_FAILURE: "the database did not take it; report again later",
+    EventStatus.NO_SUCH_INSTANCE: "not the well-known instance",
+    EventStatus.NO_SUCH_EVENT_TYPE: "another Event Type ID than 1 and 2",
+    EventStatus.INVALID_ARGUMENT: "cannot be read, or a Transaction UID that nobody here asked with",
+}
+
+
+def _heard() -> str:
+    rows = [(code(status), when) for status, when in HEARD.items()]
+    return table(("status code", "condition"), rows)
 
 
 def _query() -> str:
