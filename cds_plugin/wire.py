@@ -29,6 +29,8 @@ SILENCE_SECONDS = 1.0
 """A peer that said nothing for this long is not in the middle of a transfer."""
 DOZE_SECONDS = 0.05
 """How long a silent association sleeps at a time: what the peer sends wakes it, what we send may wait."""
+AHEAD_BYTES = 64 * 1024
+"""What may be read of the next PDU together with one; held for each connection."""
 TCP_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Linux only; the kernel clears it again, so it is set after every receive (tcp(7))."""
 
@@ -54,7 +56,8 @@ class QuickSocket(AssociationSocket):
     _heard = 0.0
     dozes = False
     """Set by who polls: nothing of ours waits to be sent, so `ready` may wait for the peer."""
-    _returned = b""
+    _ahead = memoryview(b"")
+    """What came with what was asked for, or was given back."""
 
     @property
     def ready(self) -> bool:
@@ -62,7 +65,7 @@ class QuickSocket(AssociationSocket):
 
         pynetdicom asks a thousand times a second; while the peer is silent the answer waits for data.
         """
-        if self._returned or super().ready:
+        if self._ahead or super().ready:
             return True
         connection = self.socket
         if connection is None or not (self.dozes or time.monotonic() - self._heard > SILENCE_SECONDS):
@@ -88,7 +91,7 @@ class QuickSocket(AssociationSocket):
 
     def give_back(self, received: bytes | bytearray) -> None:
         """Let the next `recv` return these bytes first."""
-        self._returned = bytes(received)
+        self._ahead = memoryview(bytes(received) + self._ahead)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Return `nr_bytes`, or fewer where the peer closed; OSError for what is too long or too slow.
@@ -101,11 +104,11 @@ class QuickSocket(AssociationSocket):
         if nr_bytes > PDU_BYTES_ACCEPTED:
             raise OSError(errno.EMSGSIZE, f"a PDU of {nr_bytes} bytes")
         received = bytearray(nr_bytes)
-        filled = self._take_back(received)
-        deadline = time.monotonic() + (connection.gettimeout() or math.inf)
-        with memoryview(received) as view:
+        with memoryview(received) as target:
+            filled = self._take_from_ahead(target)
+            deadline = time.monotonic() + (connection.gettimeout() or math.inf)
             while filled < nr_bytes:
-                count = connection.recv_into(view[filled:])
+                count = self._receive(connection, target[filled:])
                 if not count:
                     break
                 filled += count
@@ -115,16 +118,23 @@ class QuickSocket(AssociationSocket):
                     raise TimeoutError("a PDU came too slowly")
         return received if filled == nr_bytes else received[:filled]
 
+    def _receive(self, connection: socket.socket, target: memoryview) -> int:
+        """Fill `target`, or a part of it; with a small one take what follows, too: half the calls."""
+        if len(target) >= AHEAD_BYTES:
+            return connection.recv_into(target)
+        self._ahead = memoryview(connection.recv(AHEAD_BYTES))
+        return self._take_from_ahead(target)
+
     def _shutdown_socket(self) -> None:
         if self.socket is not None:
             say_goodbye(self.socket)
         super()._shutdown_socket()
 
-    def _take_back(self, target: bytearray) -> int:
-        taken = self._returned[: len(target)]
-        self._returned = self._returned[len(taken) :]
-        target[: len(taken)] = taken
-        return len(taken)
+    def _take_from_ahead(self, target: memoryview) -> int:
+        count = min(len(self._ahead), len(target))
+        target[:count] = self._ahead[:count]
+        self._ahead = self._ahead[count:]
+        return count
 
 
 def quicken(association: Association, pdu_seconds: float) -> None:

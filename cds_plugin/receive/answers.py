@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
@@ -60,6 +60,13 @@ class Offered:
     """Of the whole file, where it was hashed as it came."""
     head_bytes: int = 0
     """Length of preamble and File Meta Information, where it is known."""
+    content: bytes = field(default=b"", repr=False)
+    """The whole file, where it is small and still in memory."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of the file."""
+        return len(self.content) or self.path.stat().st_size
 
     @property
     def sender(self) -> dict[str, str]:

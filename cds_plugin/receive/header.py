@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import re
@@ -114,11 +115,15 @@ def uid_problem(uid: str) -> str | None:
 
 
 def read_received(
-    path: Path, transfer_syntax_uid: str, inflated_bytes: int = INFLATED_BYTES, head_bytes: int = 0
+    path: Path,
+    transfer_syntax_uid: str,
+    inflated_bytes: int = INFLATED_BYTES,
+    head_bytes: int = 0,
+    content: bytes = b"",
 ) -> Header:
     """Return the header of a file that the listener wrote.
 
-    `head_bytes` is where its data set begins, if that is known.
+    `head_bytes` is where its data set begins, if that is known, and `content` the file if it is in memory.
     Raises Unparsable where the bytes are no complete data set of that transfer syntax.
     """
     try:
@@ -127,7 +132,7 @@ def read_received(
             with tempfile.TemporaryFile(dir=path.parent) as inflated:
                 _inflate(path, offset, inflated, inflated_bytes)
                 return _read(inflated, 0, encoding_of(ExplicitVRLittleEndian))
-        with path.open("rb") as file:
+        with io.BytesIO(content) if content else path.open("rb") as file:
             return _read(file, offset, encoding_of(transfer_syntax_uid))
     except (OSError, *PARSE_ERRORS) as error:
         if not is_about_bytes(error):

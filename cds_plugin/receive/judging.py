@@ -71,8 +71,11 @@ def _header(offered: Offered, file: Path, inflated_bytes: int) -> Header:
     if not offered.transfer_syntax_uid:
         raise Quarantined(Status.CANNOT_UNDERSTAND, "no readable File Meta Information")
     try:
-        head_bytes = offered.head_bytes if file == offered.path else 0
-        return read_received(file, offered.transfer_syntax_uid, inflated_bytes, head_bytes)
+        if file != offered.path:
+            return read_received(file, offered.transfer_syntax_uid, inflated_bytes)
+        return read_received(
+            file, offered.transfer_syntax_uid, inflated_bytes, offered.head_bytes, offered.content
+        )
     except Unparsable as error:
         raise Quarantined(Status.CANNOT_UNDERSTAND, str(error)) from error
 

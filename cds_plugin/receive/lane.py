@@ -10,11 +10,11 @@ This leans on private parts of pynetdicom 3.0 (`DULServiceProvider._read_pdu_dat
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import struct
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from pynetdicom.dul import DULServiceProvider
 
 from cds_plugin.receive.answers import Offered, Status
 from cds_plugin.receive.associations import OpenAssociation
-from cds_plugin.receive.bounds import Bounds
+from cds_plugin.receive.bounds import KIBIBYTE, Bounds
 from cds_plugin.receive.command import P_DATA_TF, StoreRequest, file_head, store_request, store_response
 from cds_plugin.receive.fragments import IS_COMMAND, IS_LAST
 from cds_plugin.receive.upper_layer import OrderlyProvider
@@ -46,6 +46,14 @@ SMALLEST_PDU_BYTES = 1024
 POLL_SECONDS = 0.001
 """pynetdicom's own pace, where what we send is waiting to be seen."""
 
+HELD_BYTES = 256 * KIBIBYTE
+"""An object up to this size is held in memory until it is complete; 64 associations hold 16 MiB."""
+PDUS_AT_ONCE = 64
+"""So many may follow each other before pynetdicom's loop looks at its timers again."""
+NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+
+_NUMBERS = itertools.count()
+"""Names of files in the incoming folder, which is this process's own."""
 _HEAD = struct.Struct(">BBI")
 _ITEM = struct.Struct(">IBB")
 
@@ -77,14 +85,18 @@ class Taken:
 
 @dataclass(slots=True)
 class Arriving:
-    """An object that is being received: its request, the file it goes to and its hash so far."""
+    """An object that is being received: its request, the file it goes to and its hash so far.
+
+    Small objects are held in memory until they are complete; `descriptor` is None as long as no file is made.
+    """
 
     request: StoreRequest
     context_id: int
     transfer_syntax_uid: str
     path: Path
     head_bytes: int
-    descriptor: int
+    held: bytearray
+    descriptor: int | None = None
     digest: Any = field(default_factory=hashlib.sha256)
     received: int = 0
     refusal: str | None = None
@@ -147,12 +159,9 @@ class StoreLane:
         return not limit or limit >= SMALLEST_PDU_BYTES
 
     def _opened(self, request: StoreRequest, context_id: int, transfer_syntax: str) -> Arriving:
-        path = self._incoming / f"{uuid.uuid4().hex}.dcm"
+        path = self._incoming / f"lane-{next(_NUMBERS)}.dcm"
         head = file_head(request, transfer_syntax)
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        arriving = Arriving(request, context_id, transfer_syntax, path, len(head), descriptor)
-        _write(arriving, memoryview(head))
-        return arriving
+        return Arriving(request, context_id, transfer_syntax, path, len(head), bytearray(head))
 
     def _continued(self, values: Sequence[Value]) -> Taken:
         arriving = self._arriving
@@ -171,16 +180,23 @@ class StoreLane:
             return
         if arriving.received > self._bounds.object_bytes:
             arriving.refusal = "object is larger than the limit"
+        elif arriving.descriptor is None and len(arriving.held) + len(data) <= HELD_BYTES:
+            arriving.held += data
         elif self._disk_is_full():
             arriving.refusal = "disk is below its watermark"
         else:
             _write(arriving, data)
         if arriving.refusal is not None:
+            arriving.held.clear()
             with suppress(OSError):
                 os.truncate(arriving.path, 0)
 
     def _answered(self, arriving: Arriving) -> bytes:
-        os.close(arriving.descriptor)
+        held = bytes(arriving.held) if arriving.descriptor is None and arriving.refusal is None else b""
+        if held:
+            _write(arriving, memoryview(b""))
+        if arriving.descriptor is not None:
+            os.close(arriving.descriptor)
         self._arriving = None
         offered = Offered(
             path=arriving.path,
@@ -190,6 +206,7 @@ class StoreLane:
             association=self._entry(self._association),
             sha256=arriving.digest.hexdigest(),
             head_bytes=arriving.head_bytes,
+            content=held,
         )
         status, reason = self._answer(offered, arriving.refusal)
         return store_response(arriving.context_id, arriving.request, int(status), reason)
@@ -202,8 +219,9 @@ class StoreLane:
         """Close and delete what will never be complete."""
         arriving, self._arriving = self._arriving, None
         if arriving is not None:
-            with suppress(OSError):
-                os.close(arriving.descriptor)
+            if arriving.descriptor is not None:
+                with suppress(OSError):
+                    os.close(arriving.descriptor)
             arriving.path.unlink(missing_ok=True)
 
 
@@ -232,24 +250,39 @@ class LaneProvider(OrderlyProvider):
         return super()._is_transport_event()
 
     def _read_pdu_data(self) -> None:
-        """Read one PDU: the lane takes a C-STORE, pynetdicom anything else."""
+        """Read the PDUs that are there: the lane takes a C-STORE, pynetdicom anything else."""
         connection = self.socket
-        if not isinstance(connection, QuickSocket) or not self._is_lane_free():
-            self._passed_on = time.monotonic()
-            super()._read_pdu_data()
-            return
+        for _ in range(PDUS_AT_ONCE):
+            if not isinstance(connection, QuickSocket) or not self._is_lane_free():
+                self._passed_on = time.monotonic()
+                super()._read_pdu_data()
+                return
+            if not self._took_one(connection) or not self._goes_on(connection):
+                return
+
+    def _goes_on(self, connection: QuickSocket) -> bool:
+        """Return whether the lane may read on: the peer sent more, and nothing else asks for attention."""
+        if self._kill_thread or self.socket is not connection or not self._is_lane_free():
+            return False
+        return self.event_queue.empty() and self.to_provider_queue.empty() and connection.ready
+
+    def _took_one(self, connection: QuickSocket) -> bool:
+        """Read one PDU; return whether the lane took it."""
         try:
             pdu = connection.read_pdu(P_DATA_TF)
         except OSError as error:
             log.info("connection lost", problem=type(error).__name__)
             self.event_queue.put(CONNECTION_CLOSED)
-            return
+            return False
         if pdu is None:
             self.event_queue.put(CONNECTION_CLOSED)
-        elif pdu[0] != P_DATA_TF or not self._is_taken(pdu, connection):
-            connection.give_back(pdu)
-            self._passed_on = time.monotonic()
-            super()._read_pdu_data()
+            return False
+        if pdu[0] == P_DATA_TF and self._is_taken(pdu, connection):
+            return True
+        connection.give_back(pdu)
+        self._passed_on = time.monotonic()
+        super()._read_pdu_data()
+        return False
 
     def _is_lane_free(self) -> bool:
         messages = self.assoc.dimse
@@ -305,11 +338,18 @@ def _values(body: memoryview) -> Iterator[Value]:
 
 
 def _write(arriving: Arriving, data: memoryview) -> None:
-    """Append to the file and to the hash; a disk that does not take it is a refusal, told at the end."""
-    arriving.digest.update(data)
+    """Append what is held and `data` to the file and to the hash; make the file if there is none yet.
+
+    A disk that does not take it is a refusal, told at the end.
+    """
+    held, arriving.held = memoryview(arriving.held), bytearray()
     try:
-        while data:
-            data = data[os.write(arriving.descriptor, data) :]
+        if arriving.descriptor is None:
+            arriving.descriptor = os.open(arriving.path, NEW_FILE, 0o600)
+        for each in (held, data):
+            arriving.digest.update(each)
+            while each:
+                each = each[os.write(arriving.descriptor, each) :]
     except OSError as error:
         log.error("object not written", problem=type(error).__name__)
         arriving.refusal = f"storage failed ({type(error).__name__})"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from cds_db import audit, studies
 from cds_db.events import Event as AuditEvent
 from cds_db.events import Outcome
 from cds_db.models import Association
-from cds_db.session import transaction
+from cds_db.session import Writing
 from cds_plugin.receive.admission import NotAnalysed, reason_not_analysed
 from cds_plugin.receive.answers import Forbidden, NotKept, Offered, Quarantined, Status
 from cds_plugin.receive.associations import OpenAssociation
@@ -30,6 +29,7 @@ from cds_plugin.receive.header import uid_problem
 from cds_plugin.receive.judging import Judged, judge
 from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.receive.spool import Spool, sha256_of
+from cds_plugin.receive.together import Commits
 
 log = structlog.get_logger()
 
@@ -47,6 +47,10 @@ class Reception:
     listener: str
     bounds: Bounds
     turn: AbstractContextManager[Any]
+    commits: Commits = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "commits", Commits(self.engine, self.turn))
 
     def receive(self, offered: Offered, refusal: str | None = None) -> tuple[Status, str]:
         """Return the status of the object and its reason; what Success acknowledges survives a crash.
@@ -54,9 +58,11 @@ class Reception:
         The file lies in this process's incoming folder, with File Meta Information; it is moved or removed.
         `refusal` is what the transport already has against it: then nothing is kept.
         """
+        is_moved = False
         try:
             self._check_bounds(offered, refusal)
             self._keep(offered)
+            is_moved = True
         except Quarantined as quarantined:
             return quarantined.status, str(quarantined)
         except Forbidden as forbidden:
@@ -67,13 +73,14 @@ class Reception:
             self._note_rejection(offered, reason)
             return Status.OUT_OF_RESOURCES, reason
         finally:
-            offered.path.unlink(missing_ok=True)
+            if not is_moved:
+                offered.path.unlink(missing_ok=True)
         return Status.SUCCESS, ""
 
     def _check_bounds(self, offered: Offered, refusal: str | None) -> None:
         if refusal is not None:
             raise NotKept(refusal)
-        if offered.path.stat().st_size > self.bounds.object_bytes:
+        if offered.size_bytes > self.bounds.object_bytes:
             raise NotKept("object is larger than the limit")
         if self.spool.free_bytes() < self.bounds.free_bytes:
             raise NotKept("disk is below its watermark")
@@ -86,7 +93,7 @@ class Reception:
             self._put_in_quarantine(offered, sha256, refusal)
             raise
         if judged.repaired is None:
-            self._store(judged, offered.path, sha256)
+            self._store(judged, judged.offered.path, sha256)
         else:
             self._store_repaired(judged, judged.repaired, sha256)
         offered.association.recorded = True
@@ -104,28 +111,34 @@ class Reception:
         self, judged: Judged, file: Path, sha256: str, original: studies.Original | None = None
     ) -> None:
         """Move a file into the spool and commit its row."""
-        size_bytes = file.stat().st_size
-        with self.spool.kept(file, sha256) as path, self.turn, transaction(self.engine) as session:
-            reason = _reason_not_analysed(session, judged)
-            received = _received(judged, sha256, size_bytes, path, reason, original)
-            self._record(session, judged.offered.association, received)
+        size_bytes = judged.offered.size_bytes if file is judged.offered.path else file.stat().st_size
+        with self.spool.kept(file, sha256) as path:
 
-    def _record(self, session: Session, sender: OpenAssociation, received: studies.ReceivedInstance) -> None:
+            def record(transaction: Writing) -> None:
+                reason = _reason_not_analysed(transaction, judged)
+                received = _received(judged, sha256, size_bytes, path, reason, original)
+                self._record(transaction, judged.offered.association, received)
+
+            self.commits.write(record)
+
+    def _record(
+        self, transaction: Writing, sender: OpenAssociation, received: studies.ReceivedInstance
+    ) -> None:
         """Write the rows of an object; the association's own row comes with its first one."""
         now = datetime.now(UTC)
-        if not sender.recorded and session.get(Association, sender.id) is None:
+        if not sender.recorded and transaction.session.get(Association, sender.id) is None:
             studies.open_association(
-                session,
+                transaction.session,
                 id=sender.id,
                 listener=self.listener,
                 calling_ae=sender.calling_ae,
                 peer=sender.peer,
                 now=now,
             )
-        studies.record_instance(session, received, now=now, actor=sender.calling_ae)
+        studies.record_instance(transaction, received, now=now, actor=sender.calling_ae)
         if received.made_here:
             audit.append(
-                session,
+                transaction,
                 event=AuditEvent.OWN_OBJECT_RECEIVED,
                 actor=sender.calling_ae,
                 now=now,
@@ -139,7 +152,7 @@ class Reception:
             "reason": str(refusal),
             "status": f"0x{refusal.status:04X}",
             "sha256": sha256,
-            "size_bytes": offered.path.stat().st_size,
+            "size_bytes": offered.size_bytes,
             "received_at": datetime.now(UTC).isoformat(),
             **offered.sender,
         }
@@ -155,9 +168,10 @@ class Reception:
 
     def _audit_failure(self, event: AuditEvent, offered: Offered, detail: Mapping[str, Any]) -> None:
         uid = offered.sop_instance_uid
-        with self.turn, transaction(self.engine) as session:
+
+        def note(transaction: Writing) -> None:
             audit.append(
-                session,
+                transaction,
                 event=event,
                 actor=offered.association.calling_ae,
                 now=datetime.now(UTC),
@@ -166,9 +180,11 @@ class Reception:
                 detail=detail,
             )
 
+        self.commits.write(note)
 
-def _reason_not_analysed(session: Session, judged: Judged) -> NotAnalysed | None:
-    known = studies.is_own_uid(session, judged.header.sop_instance_uid)
+
+def _reason_not_analysed(transaction: Writing, judged: Judged) -> NotAnalysed | None:
+    known = studies.is_own_uid(transaction, judged.header.sop_instance_uid)
     return reason_not_analysed(judged.header, judged.decision.rule, known_result=known)
 
 

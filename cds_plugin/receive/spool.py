@@ -66,10 +66,9 @@ class Spool:
         """
         folder = self.files / sha256[:2]
         with locked(folder, fcntl.LOCK_SH) as descriptor:
-            target = folder / f"{sha256}.dcm"
-            _move_durably(arrived, target)
+            _move_durably(arrived, folder / f"{sha256}.dcm")
             os.fsync(descriptor)
-            yield str(target.relative_to(self.directory))
+            yield f"{SPOOL_FOLDER}/{sha256[:2]}/{sha256}.dcm"
 
     def keep_original(self, arrived: Path, sha256: str) -> str:
         """Move the bytes that a repair replaces to the originals, durably; return their relative path.

@@ -32,6 +32,7 @@ from cds_db.chain import Content, Head, Sealed, Walked, compare_heads, link, wal
 from cds_db.columns import InstantText, Json, canonical_json
 from cds_db.events import Event, Outcome
 from cds_db.models import AuditEntry, AuditHead, Base
+from cds_db.prepared import Prepared, Transaction
 
 SEAL_BATCH = 1000
 """Rows that one transaction seals: tens of milliseconds of SQLite's write lock."""
@@ -50,7 +51,10 @@ _CONTENT = (
     type_coerce(AuditEntry.detail, Text),
 )
 _TABLE: Table = Base.metadata.tables[AuditEntry.__tablename__]
-_APPEND = insert(_TABLE)
+_APPEND = Prepared(
+    lambda _dialect: insert(_TABLE).inline(),
+    ["at", "event", "actor", "study_instance_uid", "sop_instance_uid", "outcome", "detail"],
+)
 
 
 class ChainBroken(Exception):
@@ -87,7 +91,7 @@ class AuditFilter:
 
 
 def append(
-    session: Session,
+    transaction: Transaction,
     *,
     event: Event,
     actor: str,
@@ -107,7 +111,7 @@ def append(
         "outcome": str(outcome),
         "detail": dict(detail or {}),
     }
-    session.connection().execute(_APPEND, row)
+    _APPEND.run(transaction, row)
 
 
 def seal(session: Session, now: datetime, limit: int = SEAL_BATCH) -> int:

@@ -19,6 +19,8 @@ from cds_db.joining import join
 from cds_db.locks import insert_if_absent, locked_revision, locked_study
 from cds_db.models import Association, Base, Instance, Result, Revision, Study
 from cds_db.moves import hold, move
+from cds_db.prepared import Prepared, Transaction
+from cds_db.session import Writing
 from cds_db.stages import JobKind, Stage
 
 
@@ -102,16 +104,17 @@ class OpenRevision:
 
 
 def record_instance(
-    session: Session, received: ReceivedInstance, *, now: datetime, actor: str
+    transaction: Session | Writing, received: ReceivedInstance, *, now: datetime, actor: str
 ) -> StoredInstance:
     """Record an object and what follows from it: a duplicate, an altered copy, a conflict, a revision.
 
     Two listeners may record the same object at once: one of them finds a duplicate.
     """
-    usual = _joined_at_once(session, received, now)
+    usual = _joined_at_once(transaction, received, now)
     if usual is not None:
-        _audit_reception(session, received, usual, now=now, actor=actor)
+        _audit_reception(transaction, received, usual, now=now, actor=actor)
         return usual
+    session = transaction.session if isinstance(transaction, Writing) else transaction
     study = _study_of(session, received, now)
     stored = _stored(session, received, now)
     _audit_reception(session, received, stored, now=now, actor=actor)
@@ -128,12 +131,14 @@ def record_instance(
     return StoredInstance(Stored.NEW, revision.id, stored.instance_id)
 
 
-def is_own_uid(session: Session, sop_instance_uid: str) -> bool:
+def is_own_uid(transaction: Transaction, sop_instance_uid: str) -> bool:
     """Return whether this SOP Instance UID stands in our results."""
-    return session.connection().execute(_OWN, {"uid": sop_instance_uid}).first() is not None
+    return _OWN.run(transaction, {"uid": sop_instance_uid}).fetchone() is not None
 
 
-_OWN = select(Result.sop_instance_uid).where(Result.sop_instance_uid == bindparam("uid"))
+_OWN = Prepared(
+    lambda _dialect: select(Result.sop_instance_uid).where(Result.sop_instance_uid == bindparam("uid"))
+)
 
 
 def open_association(
@@ -232,12 +237,14 @@ def _study_of(session: Session, received: ReceivedInstance, now: datetime) -> St
     return locked_study(session, received.study_instance_uid)
 
 
-def _joined_at_once(session: Session, received: ReceivedInstance, now: datetime) -> StoredInstance | None:
+def _joined_at_once(
+    transaction: Transaction, received: ReceivedInstance, now: datetime
+) -> StoredInstance | None:
     """Record an object from which nothing else follows; None, with nothing written, for another."""
     if received.original is not None:
         return None
     patient = None if received.made_here else (received.patient_id, received.issuer_of_patient_id)
-    joined = join(session, _row(received, now), patient, received.handling)
+    joined = join(transaction, _row(received, now), patient, received.handling)
     return StoredInstance(Stored.NEW, joined[1], joined[0]) if joined is not None else None
 
 
@@ -254,7 +261,7 @@ def _row(received: ReceivedInstance, now: datetime) -> dict[str, Any]:
         "peer": received.peer,
         "path": received.path,
         "size_bytes": received.size_bytes,
-        "reason_not_analysed": received.reason_not_analysed,
+        "reason_not_analysed": str(received.reason_not_analysed) if received.reason_not_analysed else None,
         "received_at": now,
         "original_path": received.original.path if received.original else None,
         "original_sha256": received.original.sha256 if received.original else None,
@@ -368,10 +375,10 @@ def _handle(revision: Revision, wanted: Handling | None) -> None:
 
 
 def _audit_reception(
-    session: Session, received: ReceivedInstance, stored: StoredInstance, *, now: datetime, actor: str
+    transaction: Transaction, received: ReceivedInstance, stored: StoredInstance, *, now: datetime, actor: str
 ) -> None:
     audit.append(
-        session,
+        transaction,
         event=_event_of(stored.outcome),
         actor=actor,
         now=now,

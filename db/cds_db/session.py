@@ -63,6 +63,47 @@ def transaction(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+class Writing:
+    """A transaction of one writer: its connection at once, a session once something needs one.
+
+    A session costs as much as all statements of a usual object together.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._session: Session | None = None
+
+    def connection(self) -> Connection:
+        """Return the connection, as `Session.connection` does."""
+        return self._connection
+
+    @property
+    def session(self) -> Session:
+        """Return a session within the transaction; `flush` writes what was added to it."""
+        if self._session is None:
+            self._session = Session(self._connection, expire_on_commit=False)
+        return self._session
+
+    def flush(self) -> None:
+        """Write what the session has, and end it: the next one reads again."""
+        if self._session is not None:
+            self._session.commit()  # of its own part: the transaction stays open
+            self._session.close()
+            self._session = None
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Writing]:
+    """Yield a transaction that commits on leaving the block and rolls back on an exception.
+
+    On SQLite it holds the one write lock: keep it short.
+    """
+    with engine.begin() as connection:
+        transaction = Writing(connection)
+        yield transaction
+        transaction.flush()
+
+
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Session]:
     """Yield a session that only reads, sees one state of the database throughout, and holds up no writer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, func, select
@@ -23,6 +24,7 @@ from ward_book import (
 
 from cds_db import jobs, studies
 from cds_db.models import AuditEntry, Delivery, Instance, Job, Revision
+from cds_db.prepared import Prepared
 from cds_db.session import snapshot, transaction
 from cds_db.stages import IllegalMove, JobState
 from cds_db.studies import Stored
@@ -211,14 +213,22 @@ def test_an_exception_leaves_neither_the_move_nor_its_audit_row(engine: Engine) 
         assert studies.status(session, STUDY) is None
 
 
-def test_the_usual_object_costs_few_statements(engine: Engine) -> None:
+def test_the_usual_object_costs_few_statements(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     receive(engine, picture(1))
     said: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *spoken: said.append(spoken[2]))
+    run = Prepared.run
+
+    def noted(statement: Prepared, *given: Any) -> Any:
+        said.append("prepared")
+        return run(statement, *given)
+
+    monkeypatch.setattr(Prepared, "run", noted)
+    by_session: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *spoken: by_session.append(spoken[2]))
     (stored,) = receive(engine, picture(2), now=NOW + timedelta(seconds=9))
     assert stored.outcome is Stored.NEW
-    statements = [each for each in said if not each.startswith("BEGIN")]
-    assert len(statements) == 5, "the study, its state, the object, the revision, the audit"
+    assert len(said) == 5, "the study, its state, the object, the revision, the audit"
+    assert not [each for each in by_session if not each.startswith("BEGIN")]
     with snapshot(engine) as session:
         assert session.scalars(select(Revision.last_received_at)).one() == NOW + timedelta(seconds=9)
         assert session.get_one(Instance, stored.instance_id).revision_id == stored.revision_id
