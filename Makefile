@@ -15,7 +15,7 @@ OHIF := var/viewer/ohif
 CASES ?= 100000
 ROUNDS ?= 3
 
-.PHONY: setup demo viewer check lint test peers constraints fuzz bench-ingest soak-listener clean
+.PHONY: setup demo viewer check lint test peers constraints fuzz bench-ingest bench-models soak-listener clean
 
 setup: .venv/with-everything
 
@@ -65,6 +65,9 @@ constraints: setup
 bench-ingest: setup peers
 	$(BIN)/python -m benchmarks.ingest --rounds $(ROUNDS) --out docs/performance/ingest.json
 	$(BIN)/python -m benchmarks.report
+
+bench-models: setup
+	$(BIN)/python -m benchmarks.models --out docs/performance/models.json
 
 soak-listener: setup
 	rm -f docs/performance/soak*.json

@@ -189,6 +189,8 @@ class Analysis:
     lesions: tuple[Lesion, ...]
     bundles: Bundles
     operating_point: OperatingPoint | None = None
+    patient_facts: tuple[str, ...] = ()
+    """Which of "age", "sex" and "site" the probabilities rest on beside the picture."""
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -25,3 +25,7 @@ class Findings(Table):
         le=1,
         description="0 to 1: the out-of-distribution score from which on a lesion is unfamiliar",
     )
+    use_patient_facts: bool = Field(
+        False,
+        description="whether the age, sex and body site that a header names change the probabilities",
+    )

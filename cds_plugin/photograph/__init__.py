@@ -7,12 +7,14 @@ the child's work (`cds_plugin.decoder` starts it).
 from __future__ import annotations
 
 from cds_plugin.photograph.checks import MINIMUM_SIDE, check_decodable
+from cds_plugin.photograph.clinical import ClinicalFacts
 from cds_plugin.photograph.facts import Acquisition, ColourSource, Photograph, Picture, pixel_spacing_mm
 from cds_plugin.photograph.header import read_header
 
 __all__ = [
     "MINIMUM_SIDE",
     "Acquisition",
+    "ClinicalFacts",
     "ColourSource",
     "Photograph",
     "Picture",

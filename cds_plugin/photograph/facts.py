@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from cds_plugin.elements import element_value
+from cds_plugin.photograph.clinical import ClinicalFacts, clinical_facts_of
 from cds_plugin.study import Rgb
 
 LARGEST_SPACING_MM = 10.0
@@ -53,6 +54,11 @@ class Photograph:
     def acquisition(self) -> Acquisition:
         """Return what the header says about light, contact, immersion, magnification and body site."""
         return acquisition_of(self.header)
+
+    @property
+    def clinical(self) -> ClinicalFacts:
+        """Return what the header says about age, sex and body site."""
+        return clinical_facts_of(self.header)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

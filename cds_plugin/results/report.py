@@ -67,7 +67,10 @@ def statements(analysis: Analysis) -> tuple[str, ...]:
     if not analysis.analysed:
         return (f"not analysed: {reasons}",)
     limits = (f"limited image quality: {reasons}",) if analysis.quality.verdict is Verdict.LIMITED else ()
-    return limits if analysis.lesions else (*limits, NO_LESION)
+    if not analysis.lesions:
+        return (*limits, NO_LESION)
+    facts = ", ".join(analysis.patient_facts)
+    return (*limits, f"probabilities rest on the picture and on the patient's {facts}") if facts else limits
 
 
 def _content(context: ResultContext) -> ContainerContentItem:

@@ -43,30 +43,38 @@ class VectorScaling:
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
 
 
-def fit_scaling(logits: NDArray[np.floating], labels: Places, weights: Floats | None = None) -> VectorScaling:
-    """The scaling of least cross-entropy on `logits` (N, C) and `labels` (N,), each case weighing `weights`.
+def fit_scaling(logits: NDArray[np.floating], labels: Places) -> VectorScaling:
+    """The scaling of least cross-entropy on `logits` (N, C) and `labels` (N,)."""
+    return fit_mixture(np.asarray(logits)[:, None], labels)[1]
 
-    One common temperature is learned freely; what a class has of its own is pulled towards none.
+
+def fit_mixture(logits: NDArray[np.floating], labels: Places) -> tuple[tuple[float, ...], VectorScaling]:
+    """Weights of M networks, and the scaling of their weighted mean, of least cross-entropy.
+
+    `logits` (N, M, C), `labels` (N,). One common temperature is learned freely; what a class or a network
+    has of its own is pulled towards none. The weights sum to 1.
     """
     values = torch.tensor(np.asarray(logits), dtype=torch.float64)
     truth = torch.tensor(np.asarray(labels, np.int64))
-    weight = torch.ones(len(truth), dtype=torch.float64) if weights is None else torch.tensor(weights)
-    temperature = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    own = torch.zeros(values.shape[1], dtype=torch.float64, requires_grad=True)
-    offsets = torch.zeros(values.shape[1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([temperature, own, offsets], max_iter=200, line_search_fn="strong_wolfe")
+    temperature, own, offsets, shares = (
+        torch.zeros(size, dtype=torch.float64, requires_grad=True)
+        for size in (1, values.shape[2], values.shape[2], values.shape[1])
+    )
+    learned = [temperature, own, offsets, shares]
+    optimizer = torch.optim.LBFGS(learned, max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        scaled = values * (temperature + own).exp() + offsets
-        entropy = nn.functional.cross_entropy(scaled, truth, reduction="none")
-        cost = (entropy * weight).sum() / weight.sum() + PULL * (own.square().sum() + offsets.square().sum())
+        mixed = torch.einsum("nmc,m->nc", values, shares.softmax(0))
+        entropy = nn.functional.cross_entropy(mixed * (temperature + own).exp() + offsets, truth)
+        cost = entropy + PULL * sum(part.square().sum() for part in (own, offsets, shares))
         cost.backward()  # type: ignore[no-untyped-call]
         return cost
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     scales = (temperature + own).exp().detach()
-    return VectorScaling(tuple(scales.tolist()), tuple((OFFSET_SHARE * offsets.detach()).tolist()))
+    scaling = VectorScaling(tuple(scales.tolist()), tuple((OFFSET_SHARE * offsets.detach()).tolist()))
+    return tuple(shares.detach().softmax(0).tolist()), scaling
 
 
 def set_thresholds(probabilities: Floats, labels: Places, coverage: float = COVERAGE) -> tuple[float, ...]:
@@ -128,18 +136,3 @@ def operating_points(
             OperatingPoint(threshold, float(flagged[malignant].mean()), float((~flagged[~malignant]).mean()))
         )
     return tuple(points)
-
-
-def expected_calibration_error(
-    probabilities: Floats, labels: Places, bins: int = 15, weights: Floats | None = None
-) -> float:
-    """Guo et al., ICML 2017: mean gap between confidence and accuracy, over bins of equal width."""
-    weight = np.ones(len(labels)) if weights is None else weights
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(float((weight[place == bin_] * (right[place == bin_] - confidence[place == bin_])).sum()))
-        for bin_ in range(bins)
-    ]
-    return float(sum(gaps) / weight.sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from cds_bundles import metric_ranking, metric_shares
 from cds_bundles.classes import CLASSES, MALIGNANT_COLUMNS
 from cds_bundles.classification import LesionClassifier
 from cds_bundles.classifier_data import Lesion, every_class, read_rgb, training_and_held_out
 from cds_bundles.lesion_crops import Box, Rgb
-from cds_bundles.metrics import Figure, Places, balanced_accuracy, bootstrap, roc_auc
+from cds_bundles.metric_resampling import Places, estimates
 from cds_bundles.predictors import load_predictor
 
 Probabilities = NDArray[np.float32]
@@ -102,29 +103,20 @@ def _figures(lesions: Sequence[Lesion], rows: Probabilities, chosen: NDArray[np.
     labels, predicted = _labels(lesions)[chosen], predictions(rows)[chosen]
     groups = [lesion.picture.lesion_id for lesion, wanted in zip(lesions, chosen, strict=True) if wanted]
     malignancy = rows[chosen][:, MALIGNANT_COLUMNS].sum(axis=1)
-    malignant = np.isin(labels, MALIGNANT_COLUMNS)
-    measures: dict[str, Callable[[Places], float]] = {
-        "balanced_accuracy": lambda p: balanced_accuracy(labels[p], predicted[p], len(CLASSES)),
-        "accuracy": lambda p: float((labels[p] == predicted[p]).mean()),
-        "malignancy_auc": lambda p: roc_auc(malignant[p], malignancy[p]),
+    measures = {
+        "balanced_accuracy": metric_shares.balanced_accuracy(labels, predicted, len(CLASSES)),
+        "accuracy": metric_shares.share(labels == predicted),
+        "malignancy_auc": metric_ranking.roc_auc(np.isin(labels, MALIGNANT_COLUMNS), malignancy),
     }
-    figures = {name: bootstrap(measure, groups).rounded() for name, measure in measures.items()}
-    return figures | {"sensitivity": _sensitivities(labels, predicted, groups)}
-
-
-def _sensitivities(labels: Places, predicted: Places, groups: Sequence[str]) -> dict[str, Any]:
-    return {
-        name: _sensitivity(labels, predicted, groups, column).rounded()
+    by_class = {
+        name: metric_shares.share(predicted == column, labels == column)
         for column, name in enumerate(CLASSES)
         if (labels == column).any()
     }
-
-
-def _sensitivity(labels: Places, predicted: Places, groups: Sequence[str], column: int) -> Figure:
-    chosen = labels == column
-    hits = predicted[chosen] == column
-    of_class = [group for group, wanted in zip(groups, chosen, strict=True) if wanted]
-    return bootstrap(lambda p: float(hits[p].mean()), of_class)
+    found = {name: each.as_json() for name, each in estimates(measures, groups, SPLIT).items()}
+    return found | {
+        "sensitivity": {name: each.as_json() for name, each in estimates(by_class, groups, SPLIT).items()}
+    }
 
 
 def _confusion(labels: Places, predicted: Places) -> NDArray[np.intp]:

@@ -193,6 +193,6 @@ class ClassifierTraining:
         rgb = read_rgb(lesion.picture.path)
         square = square_around(lesion.bbox, rgb.shape[1], rgb.shape[0], self.context)
         crops = cut_square(rgb, square, size)[None]
-        logits, _ = logits_and_features(self.state.average, crops, turns=False)
+        logits, _ = logits_and_features(self.state.average, crops)
         row: NDArray[np.float32] = logits[0]
         return row

@@ -7,8 +7,7 @@ part is judged by what was fitted on the others. What is shipped is then fitted 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,61 +15,39 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cds_bundles.calibration import (
+    COVERAGE,
     SENSITIVITIES,
     Floats,
     Places,
-    VectorScaling,
-    expected_calibration_error,
-    fit_scaling,
+    fit_mixture,
     malignancy,
     operating_points,
     prediction_sets,
     set_thresholds,
 )
-from cds_bundles.classes import CLASSES, MALIGNANT_COLUMNS
+from cds_bundles.classes import MALIGNANT_COLUMNS
 from cds_bundles.classification import LesionLook
-from cds_bundles.classifier_data import Lesion, read_rgb, training_and_held_out
+from cds_bundles.classifier_data import Lesion, training_and_held_out
+from cds_bundles.clinical_facts import (
+    FACTS,
+    FactsModel,
+    KnownFacts,
+    fit_facts,
+    fit_weight,
+    informed,
+    names_known,
+    only,
+)
 from cds_bundles.familiarity import Familiarity
-from cds_bundles.metrics import balanced_accuracy, bootstrap, roc_auc
-from cds_bundles.trust import Trust
+from cds_bundles.lesion_answers import Seen, facts_of, see, tones
+from cds_bundles.trust import Reading, Trust
+from cds_bundles.trust_figures import Answers, figures_of, headline, subgroups
 
 FOLDS = 5
 SEED = 7
 SPLIT = "HAM10000 fold 0, grouped by lesion, cross-fitted in 5 parts"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """Raw answers: logits (N, 7), features (N, D), the true columns (N,), lesions by name."""
-
-    logits: NDArray[np.float32]
-    features: NDArray[np.float32]
-    labels: Places
-    groups: tuple[str, ...]
-    confirmed: NDArray[np.bool_]
-    """True where histology confirmed the diagnosis."""
-
-    def of(self, chosen: NDArray[np.bool_]) -> Seen:
-        """The cases that are `chosen`."""
-        groups = tuple(group for group, wanted in zip(self.groups, chosen, strict=True) if wanted)
-        return Seen(
-            self.logits[chosen], self.features[chosen], self.labels[chosen], groups, self.confirmed[chosen]
-        )
-
-
-def see(look: LesionLook, lesions: Sequence[Lesion]) -> Seen:
-    """Raw answers for `lesions`, each with the box of its reference mask."""
-    rows = [look(read_rgb(each.picture.path), [each.bbox]) for each in tqdm(lesions, file=sys.stderr)]
-    return Seen(
-        np.concatenate([logits for logits, _ in rows]),
-        np.concatenate([features for _, features in rows]),
-        np.array([lesion.label for lesion in lesions]),
-        tuple(lesion.picture.lesion_id for lesion in lesions),
-        np.array([lesion.picture.histology for lesion in lesions]),
-    )
 
 
 @dataclass(slots=True)
@@ -88,36 +65,116 @@ class ClassifierTrust:
     def run(self) -> dict[str, Any]:
         """Looks at the held-out lesions and a sample of the training ones, fits, measures, writes."""
         torch.set_num_threads(self.threads)
-        training, held_out = training_and_held_out(Path(self.data_root))
+        root, report = Path(self.data_root), Path(self.report)
+        training, held_out = training_and_held_out(root)
+        facts, kept = facts_of(root), report.with_suffix("")
         sample = np.random.default_rng(SEED).permutation(len(training))[: self.training_lesions]
-        known = see(self.look, [training[place] for place in sample])
-        fresh = see(self.look, held_out)
+        fresh = see(self.look, held_out, facts, kept)
+        known = see(self.look.of_first(), [training[place] for place in sample], facts, kept)
         Familiarity.of(known.features, fresh.features).save(Path(self.familiarity))
-        fitted(fresh).save(Path(self.trust))
-        figures = measured(fresh)
-        Path(self.report).parent.mkdir(parents=True, exist_ok=True)
-        Path(self.report).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        np.savez(
-            Path(self.report).with_suffix(".npz"),
-            logits=fresh.logits,
-            labels=fresh.labels,
-            features=fresh.features,
-        )
+        model = facts_model(training, facts)
+        fitted(fresh, model).save(Path(self.trust))
+        figures = measured(fresh, model, tones(held_out))
+        report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         print(json.dumps(figures, indent=2))
         return figures
 
 
-def fitted(seen: Seen) -> Trust:
-    """What is shipped: fitted on all of `seen`."""
-    scaling = fit_scaling(seen.logits, seen.labels)
-    rows = scaling.probabilities(seen.logits)
-    points = operating_points(malignancy(rows), np.isin(seen.labels, MALIGNANT_COLUMNS))
-    return Trust(
-        scaling,
-        set_thresholds(rows, seen.labels),
-        dict(zip(SENSITIVITIES, points, strict=True)),
-        fitted_on=f"HAM10000 fold 0, {len(seen.labels)} pictures of {len(set(seen.groups))} lesions",
-    )
+@dataclass(frozen=True, slots=True)
+class CrossFit:
+    """For each part of the cases what was fitted on all the others."""
+
+    parts: Places
+    trusts: tuple[Trust, ...]
+
+    @classmethod
+    def of(cls, seen: Seen, model: FactsModel) -> CrossFit:
+        """Fits on `seen` without each part in turn."""
+        parts = dealt(seen.groups)
+        return cls(parts, tuple(fitted(seen.of(parts != part), model) for part in range(FOLDS)))
+
+    def answers(self, seen: Seen, facts: Sequence[KnownFacts] | None = None) -> Answers:
+        """What is said of the cases, with these `facts` if any, by what was fitted without them."""
+        answers = Answers.empty(len(seen.labels), SENSITIVITIES)
+        for part, trust in enumerate(self.trusts):
+            places = np.flatnonzero(self.parts == part)
+            rows = trust.probabilities(seen.logits[places])
+            reading = trust.picture_alone
+            if facts is not None:
+                evidence = np.stack([trust.facts.evidence(facts[int(place)]) for place in places])
+                rows, reading = informed(rows, evidence, trust.facts_weight), trust.with_facts
+            answers.rows[places] = rows
+            answers.sets[places] = prediction_sets(rows, reading.set_thresholds)
+            for wanted, point in reading.operating_points.items():
+                answers.flagged[wanted][places] = malignancy(rows) >= point.threshold
+        return answers
+
+
+def measured(seen: Seen, model: FactsModel, skin: Sequence[str] = ()) -> dict[str, Any]:
+    """Cross-fitted figures with 95 % intervals over lesions; `skin`: the tone's bin of each case."""
+    fit = CrossFit.of(seen, model)
+    alone = fit.answers(seen)
+    figures = {
+        "split": SPLIT,
+        "lesions": len(set(seen.groups)),
+        **figures_of(alone, seen),
+        "subgroups": subgroups(alone, seen, skin),
+    }
+    told = np.array([bool(names_known(each)) for each in seen.facts])
+    if told.any():
+        figures["with_facts"] = _with_facts(fit, seen, told)
+    if seen.logits.shape[1] > 1:
+        figures["variants"] = {
+            f"network {number + 1} alone": headline(CrossFit.of(one, model).answers(one), one)
+            for number in range(seen.logits.shape[1])
+            for one in [seen.by([number])]
+        }
+    return figures
+
+
+def _with_facts(fit: CrossFit, seen: Seen, told: NDArray[np.bool_]) -> dict[str, Any]:
+    """Figures of the cases with facts: without them, with all that is known, and with one of them."""
+    chosen = seen.of(told)
+    figures = {
+        "picture_alone": headline(fit.answers(seen).of(told), chosen),
+        "all_facts": headline(fit.answers(seen, seen.facts).of(told), chosen),
+    }
+    for name in FACTS:
+        facts = [only(each, name) for each in seen.facts]
+        figures[f"{name}_only"] = headline(fit.answers(seen, facts).of(told), chosen)
+    return figures
+
+
+def facts_model(training: Sequence[Lesion], facts: Mapping[str, KnownFacts]) -> FactsModel:
+    """What the facts alone say, learned from the training lesions that have any; one row a lesion."""
+    first: dict[str, tuple[KnownFacts, int]] = {}
+    for lesion in training:
+        known = facts.get(lesion.picture.isic_id)
+        if known is not None:
+            first.setdefault(lesion.picture.lesion_id, (known, lesion.label))
+    if not first:
+        return FactsModel.silent()
+    return fit_facts([known for known, _ in first.values()], np.array([label for _, label in first.values()]))
+
+
+def fitted(seen: Seen, model: FactsModel) -> Trust:
+    """What is shipped: fitted on all of `seen`; what holds with facts, on the cases that have some."""
+    members, scaling = fit_mixture(seen.logits, seen.labels)
+    rows = scaling.probabilities(np.tensordot(seen.logits, np.array(members), axes=(1, 0)))
+    told = np.array([bool(names_known(each)) for each in seen.facts])
+    alone, weight, with_facts = reading(rows, seen.labels), 0.0, reading(rows, seen.labels)
+    if told.any():
+        evidence = np.stack([model.evidence(each) for each in seen.facts])
+        weight = fit_weight(rows[told], evidence[told], seen.labels[told])
+        with_facts = reading(informed(rows, evidence, weight)[told], seen.labels[told])
+    source = f"HAM10000 fold 0, {len(seen.labels)} pictures of {len(set(seen.groups))} lesions"
+    return Trust(members, scaling, alone, model, weight, with_facts, COVERAGE, source)
+
+
+def reading(rows: Floats, labels: Places) -> Reading:
+    """The thresholds that answers `rows` (N, 7) need for what is promised."""
+    points = operating_points(malignancy(rows), np.isin(labels, MALIGNANT_COLUMNS))
+    return Reading(set_thresholds(rows, labels), dict(zip(SENSITIVITIES, points, strict=True)))
 
 
 def dealt(groups: Sequence[str], parts: int = FOLDS) -> Places:
@@ -126,72 +183,3 @@ def dealt(groups: Sequence[str], parts: int = FOLDS) -> Places:
     order = np.random.default_rng(SEED).permutation(len(names))
     part = {names[place]: int(number % parts) for number, place in enumerate(order)}
     return np.array([part[group] for group in groups])
-
-
-def measured(seen: Seen) -> dict[str, Any]:
-    """Cross-fitted figures with 95 % intervals over lesions."""
-    parts = dealt(seen.groups)
-    rows = np.zeros(seen.logits.shape, np.float64)
-    sets = np.zeros(seen.logits.shape, np.bool_)
-    flagged = {wanted: np.zeros(len(seen.labels), np.bool_) for wanted in SENSITIVITIES}
-    for part in range(FOLDS):
-        inside, outside = parts == part, parts != part
-        scaling: VectorScaling = fit_scaling(seen.logits[outside], seen.labels[outside])
-        fit_rows = scaling.probabilities(seen.logits[outside])
-        rows[inside] = scaling.probabilities(seen.logits[inside])
-        sets[inside] = prediction_sets(rows[inside], set_thresholds(fit_rows, seen.labels[outside]))
-        ill = np.isin(seen.labels[outside], MALIGNANT_COLUMNS)
-        for wanted, point in zip(SENSITIVITIES, operating_points(malignancy(fit_rows), ill), strict=True):
-            flagged[wanted][inside] = malignancy(rows[inside]) >= point.threshold
-    return {
-        "split": SPLIT,
-        "lesions": len(set(seen.groups)),
-        "all_pictures": _class_figures(seen, rows),
-        "histology_confirmed": _class_figures(seen.of(seen.confirmed), rows[seen.confirmed]),
-        "prediction_sets": _set_figures(seen, sets),
-        "operating_points": {f"{wanted:.2f}": _flag_figures(seen, hits) for wanted, hits in flagged.items()},
-    }
-
-
-def _class_figures(seen: Seen, rows: Floats) -> dict[str, Any]:
-    labels, predicted = seen.labels, rows.argmax(axis=1)
-    ill, scores = np.isin(labels, MALIGNANT_COLUMNS), malignancy(rows)
-    plain = VectorScaling((1.0,) * len(CLASSES), (0.0,) * len(CLASSES)).probabilities(seen.logits)
-    measures = {
-        "balanced_accuracy": lambda p: balanced_accuracy(labels[p], predicted[p], len(CLASSES)),
-        "accuracy": lambda p: float((labels[p] == predicted[p]).mean()),
-        "malignancy_auc": lambda p: roc_auc(ill[p], scores[p]),
-        "ece": lambda p: expected_calibration_error(rows[p], labels[p]),
-        "ece_uncalibrated": lambda p: expected_calibration_error(plain[p], labels[p]),
-    }
-    figures: dict[str, Any] = {
-        name: bootstrap(measure, seen.groups).rounded() for name, measure in measures.items()
-    }
-    figures["sensitivity"] = {
-        name: _share(predicted == column, seen, labels == column) for column, name in enumerate(CLASSES)
-    }
-    return figures
-
-
-def _set_figures(seen: Seen, sets: NDArray[np.bool_]) -> dict[str, Any]:
-    covered = sets[np.arange(len(sets)), seen.labels]
-    every = np.ones(len(sets), np.bool_)
-    sizes = sets.sum(axis=1)
-    return {
-        "coverage": _share(covered, seen, every),
-        "coverage_by_class": {
-            name: _share(covered, seen, seen.labels == column) for column, name in enumerate(CLASSES)
-        },
-        "mean_set_size": bootstrap(lambda p: float(sizes[p].mean()), seen.groups).rounded(),
-    }
-
-
-def _flag_figures(seen: Seen, flagged: NDArray[np.bool_]) -> dict[str, Any]:
-    ill = np.isin(seen.labels, MALIGNANT_COLUMNS)
-    return {"sensitivity": _share(flagged, seen, ill), "specificity": _share(~flagged, seen, ~ill)}
-
-
-def _share(hits: NDArray[np.bool_], seen: Seen, chosen: NDArray[np.bool_]) -> dict[str, float | int]:
-    values = hits[chosen]
-    groups = [group for group, wanted in zip(seen.groups, chosen, strict=True) if wanted]
-    return bootstrap(lambda p: float(values[p].mean()), groups).rounded()

@@ -92,7 +92,7 @@ def strangeness(predictor: LesionClassifier, shown: Shown) -> Strangeness:
     """The three scores of one picture."""
     logits, features = predictor.look(shown.rgb, [shown.bbox])
     distance, score = predictor.familiarity.distance(features), predictor.familiarity.ood_scores(features)
-    energy = -np.logaddexp.reduce(logits[0].astype(np.float64))
+    energy = -np.logaddexp.reduce(logits[0].mean(axis=0).astype(np.float64))
     return Strangeness(shown.group, float(score[0]), float(distance[0]), float(energy))
 
 

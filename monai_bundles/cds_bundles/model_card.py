@@ -33,7 +33,7 @@ def _figures(
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     split = str(report.get("split", split))
     if "value" in report:
-        low, high = report.get("interval_95", (report.get("low"), report.get("high")))
+        low, high = report.get("interval_95") or (report.get("low"), report.get("high"))
         yield path, {"value": report["value"], "low": low, "high": high, "n": report["n"], "split": split}
         return
     for name, part in report.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cds_bundles.classifier_network import lesion_network
 from cds_bundles.explanation import ActivationMaps, deletion_and_insertion, energy_inside
@@ -14,12 +13,11 @@ from cds_bundles.explanation_evaluation import likeness, randomised
 SIDE = 64
 
 
-class Roughness(nn.Module):
-    """Two classes: how rough the left upper quarter is, and its opposite."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rough = x[:, :, : SIDE // 2, : SIDE // 2].diff(dim=3).abs().mean((1, 2, 3)) * 8 - 2
-        return torch.stack([rough, -rough], dim=1)
+def roughness(crops: np.ndarray) -> np.ndarray:
+    """Probabilities of two classes: how rough the left upper quarter is, and its opposite."""
+    quarter = crops[:, : SIDE // 2, : SIDE // 2].astype(np.float64) / 127.5
+    rough = 1 / (1 + np.exp(4 - 16 * np.abs(np.diff(quarter, axis=2)).mean(axis=(1, 2, 3))))
+    return np.stack([rough, 1 - rough], axis=1)
 
 
 def quarter() -> np.ndarray:
@@ -30,8 +28,8 @@ def quarter() -> np.ndarray:
 
 def test_a_right_map_deletes_fast_and_inserts_fast() -> None:
     crop = np.random.default_rng(2).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    right = deletion_and_insertion(Roughness(), crop, quarter(), 0)
-    wrong = deletion_and_insertion(Roughness(), crop, 1 - quarter(), 0)
+    right = deletion_and_insertion(roughness, crop, quarter(), 0)
+    wrong = deletion_and_insertion(roughness, crop, 1 - quarter(), 0)
     assert right[0] < wrong[0] - 0.2
     assert right[1] > wrong[1] + 0.2
 
@@ -48,12 +46,23 @@ def test_a_map_is_of_the_crop_and_depends_on_the_class_and_the_weights() -> None
     torch.manual_seed(1)
     network = lesion_network().eval()
     crop = np.random.default_rng(1).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    maps = ActivationMaps(network)
-    first, second = maps(crop, 0), maps(crop, 4)
+    maps = ActivationMaps([network])
+    first, second = maps([crop], 0, 96), maps([crop], 4, 96)
     assert first.shape == (96, 96) and first.min() >= 0 and first.max() == pytest.approx(1.0)
     assert not np.array_equal(first, second)
     assert likeness(first, first) == pytest.approx(1.0)
-    assert likeness(first, ActivationMaps(randomised(network))(crop, 0)) < 0.9
+    assert likeness(first, ActivationMaps([randomised(network)])([crop], 0, 96)) < 0.9
+
+
+def test_a_map_of_two_networks_is_between_theirs() -> None:
+    torch.manual_seed(2)
+    networks = [lesion_network().eval(), lesion_network().eval()]
+    rng = np.random.default_rng(3)
+    crops = [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (96, 64)]
+    both = ActivationMaps(networks)(crops, 2, 96)
+    alone = [ActivationMaps([net])([crop], 2, 96) for net, crop in zip(networks, crops, strict=True)]
+    assert both.shape == (96, 96) and both.max() == pytest.approx(1.0)
+    assert all(likeness(both, each) > likeness(*alone) for each in alone)
 
 
 def test_randomising_one_layer_leaves_the_others() -> None:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cds_bundles import trust_figures
 from cds_bundles.calibration import (
     COVERAGE,
     SENSITIVITIES,
     VectorScaling,
-    expected_calibration_error,
+    fit_mixture,
     fit_scaling,
     malignancy,
     operating_points,
@@ -21,9 +22,12 @@ from cds_bundles.calibration import (
     set_thresholds,
 )
 from cds_bundles.classes import CLASSES
-from cds_bundles.classifier_trust import Seen, dealt, fitted, measured
+from cds_bundles.classifier_trust import dealt, fitted, measured
+from cds_bundles.clinical_facts import FactsModel, KnownFacts, fit_facts
 from cds_bundles.digest import shipped_bundles
 from cds_bundles.familiarity import Familiarity
+from cds_bundles.lesion_answers import Seen
+from cds_bundles.metric_calibration import Confidences
 from cds_bundles.trust import Trust
 
 COUNT = 7
@@ -39,6 +43,11 @@ def overconfident(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return 3 * true, labels
 
 
+def calibration_error(rows: np.ndarray, labels: np.ndarray) -> float:
+    confidences = Confidences(rows.max(axis=1), rows.argmax(axis=1) == labels, np.ones(len(rows), bool))
+    return float(confidences.error(confidences.equal_width()).compute(np.ones((1, len(rows))))[0])
+
+
 def test_scaling_finds_the_temperature() -> None:
     logits, labels = overconfident(4000, 1)
     scaling = fit_scaling(logits, labels)
@@ -50,8 +59,18 @@ def test_scaling_lowers_the_calibration_error_of_new_cases() -> None:
     scaling = fit_scaling(*overconfident(3000, 2))
     logits, labels = overconfident(3000, 3)
     plain = VectorScaling((1.0,) * COUNT, (0.0,) * COUNT).probabilities(logits)
-    assert expected_calibration_error(plain, labels) > 0.1
-    assert expected_calibration_error(scaling.probabilities(logits), labels) < 0.04
+    assert calibration_error(plain, labels) > 0.1
+    assert calibration_error(scaling.probabilities(logits), labels) < 0.04
+
+
+def test_a_mixture_leans_on_the_network_that_knows() -> None:
+    logits, labels = overconfident(2000, 8)
+    noise = np.random.default_rng(9).normal(0, 3, logits.shape)
+    weights, _ = fit_mixture(np.stack([logits, noise], axis=1), labels)
+    assert sum(weights) == pytest.approx(1.0)
+    assert weights[0] > 0.7
+    same, _ = fit_mixture(np.stack([logits, logits], axis=1), labels)
+    assert same == pytest.approx((0.5, 0.5))
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 5))
@@ -102,12 +121,29 @@ def test_an_operating_point_reaches_its_sensitivity(seed: int, ill: int, well: i
         assert point.specificity == pytest.approx(float((scores[~malignant] < point.threshold).mean()))
 
 
-def seen(count: int = 900) -> Seen:
-    """Answers for lesions of which every third has two pictures."""
+OLD, YOUNG = KnownFacts(80.0, "male", "face"), KnownFacts(25.0, "female", "back")
+
+
+def facts_that_tell(labels: np.ndarray) -> FactsModel:
+    """Learned where class 5 is of the young and all else of the old."""
+    return fit_facts([YOUNG if label == 5 else OLD for label in labels], labels)
+
+
+def seen(count: int = 900, networks: int = 1) -> Seen:
+    """Answers for lesions of which every third has two pictures; of every second the facts are known."""
     logits, labels = overconfident(count, 5)
     groups = tuple(f"lesion {number - (number % 3 == 2)}" for number in range(count))
-    confirmed = np.arange(count) % 2 == 0
-    return Seen(logits.astype(np.float32), np.zeros((count, 4), np.float32), labels, groups, confirmed)
+    facts = tuple(
+        KnownFacts() if number % 2 else YOUNG if label == 5 else OLD for number, label in enumerate(labels)
+    )
+    return Seen(
+        np.repeat(logits.astype(np.float32)[:, None], networks, axis=1),
+        np.zeros((count, 4), np.float32),
+        labels,
+        groups,
+        np.arange(count) % 2 == 0,
+        facts,
+    )
 
 
 def test_pictures_of_a_lesion_stay_together() -> None:
@@ -118,35 +154,62 @@ def test_pictures_of_a_lesion_stay_together() -> None:
     assert set(parts) == set(range(5))
 
 
+@pytest.fixture
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals from 50 draws: rough and quick."""
+    monkeypatch.setattr(trust_figures, "ROUNDS", 50)
+
+
+@pytest.mark.usefixtures("few_draws")
 def test_cross_fitted_figures_are_calibrated_and_cover() -> None:
-    figures = measured(seen())
+    cases = seen()
+    figures = measured(cases, facts_that_tell(cases.labels), ["light"] * 900)
     every = figures["all_pictures"]
     assert every["ece"]["value"] < 0.06 < every["ece_uncalibrated"]["value"]
     assert figures["histology_confirmed"]["accuracy"]["n"] == 450
     assert figures["prediction_sets"]["coverage"]["value"] == pytest.approx(COVERAGE, abs=0.04)
     assert figures["operating_points"]["0.95"]["sensitivity"]["value"] == pytest.approx(0.95, abs=0.04)
+    assert figures["subgroups"]["skin_tone"]["light"]["accuracy"]["n"] == 900
+    told = figures["with_facts"]
+    assert told["all_facts"]["accuracy"]["n"] == 450
+    assert told["all_facts"]["accuracy"]["value"] > told["picture_alone"]["accuracy"]["value"] + 0.05
+    assert told["all_facts"]["coverage"]["value"] == pytest.approx(COVERAGE, abs=0.05)
+    assert "variants" not in figures
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_two_networks_are_measured_alone_too() -> None:
+    figures = measured(seen(networks=2), FactsModel.silent())
+    assert set(figures["variants"]) == {"network 1 alone", "network 2 alone"}
+    one, both = figures["variants"]["network 2 alone"], figures["all_pictures"]
+    assert one["accuracy"]["value"] == pytest.approx(both["accuracy"]["value"], abs=0.01)
 
 
 def test_trust_comes_back_from_its_file(tmp_path: Path) -> None:
-    trust = fitted(seen())
+    cases = seen(networks=2)
+    trust = fitted(cases, facts_that_tell(cases.labels))
     trust.save(tmp_path / "trust.json")
     again = Trust.load(tmp_path / "trust.json")
-    assert np.allclose(again.scaling.scales, trust.scaling.scales, atol=1e-6)
-    assert np.allclose(again.set_thresholds, trust.set_thresholds, atol=1e-6)
-    assert again.operating_points.keys() == trust.operating_points.keys()
+    assert np.allclose(again.probabilities(cases.logits), trust.probabilities(cases.logits), atol=1e-5)
+    assert np.allclose(again.facts.evidence(OLD), trust.facts.evidence(OLD))
+    assert again.facts_weight == trust.facts_weight > 0
+    for ours, theirs in ((trust.picture_alone, again.picture_alone), (trust.with_facts, again.with_facts)):
+        assert np.allclose(theirs.set_thresholds, ours.set_thresholds, atol=1e-6)
+        assert theirs.operating_points.keys() == ours.operating_points.keys()
 
 
 def test_the_shipped_trust_offers_every_operating_point() -> None:
     trust = Trust.load(shipped_bundles()["dermoscopy_lesion_classification"] / "models" / "trust.json")
-    assert tuple(sorted(trust.operating_points)) == SENSITIVITIES
-    thresholds = [trust.operating_points[wanted].threshold for wanted in SENSITIVITIES]
-    assert thresholds == sorted(thresholds, reverse=True)
+    for reading in (trust.picture_alone, trust.with_facts):
+        assert tuple(sorted(reading.operating_points)) == SENSITIVITIES
+        thresholds = [reading.operating_points[wanted].threshold for wanted in SENSITIVITIES]
+        assert thresholds == sorted(thresholds, reverse=True)
     assert all(value > 0 for value in trust.scaling.scales)
 
 
 def test_trust_of_other_classes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trust.json"
-    fitted(seen()).save(path)
+    fitted(seen(), FactsModel.silent()).save(path)
     path.write_text(path.read_text().replace('"mel"', '"melanoma"'))
     with pytest.raises(ValueError, match="melanoma"):
         Trust.load(path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from cds_plugin.photograph import ClinicalFacts
 from cds_plugin.study import BundleIdentity, Bundles, LesionClass, OperatingPoint, Rgb, Sha256
+from cds_worker.classification import OperatingPoints
 from cds_worker.pipeline import Pipeline
 from cds_worker.warming import SIDE_PX
 
@@ -33,6 +35,7 @@ class Opinion:
     probabilities: tuple[float, ...] = (0.1, 0.1, 0.1, 0.1, 0.1, 0.4, 0.1)
     prediction_set: tuple[str, ...] = (LesionClass.NV.value,)
     ood_score: float = 0.1
+    facts: tuple[str, ...] = ()
 
 
 @dataclass
@@ -87,14 +90,20 @@ class Classifier:
     """Calls everything a naevus."""
 
     operating_points: Mapping[float, float] = {0.95: 0.5}
+    informed_operating_points: Mapping[float, float] = {0.95: 0.4}
 
     def __call__(self, rgb: Rgb, bboxes: Sequence[tuple[int, int, int, int]]) -> Sequence[Opinion]:
         return [Opinion() for _ in bboxes]
 
+    def informed(self, opinions: Sequence[Opinion], facts: ClinicalFacts) -> Sequence[Opinion]:
+        told = ("age",) if facts.age_years is not None else ()
+        return [replace(each, facts=told) for each in opinions]
 
-def answering_pipeline(segmenter: Segmenter) -> Pipeline:
+
+def answering_pipeline(segmenter: Segmenter, use_facts: bool = False) -> Pipeline:
     """Return a pipeline of models that answer at once."""
     names = ("dermoscopy_quality_gate", "dermoscopy_lesion_segmentation", "dermoscopy_lesion_classification")
     bundles = Bundles(*(BundleIdentity(name, "0.0.0", Sha256("ab" * 32)) for name in names))
     point = OperatingPoint(0.5, 0.95, 0.99)
-    return Pipeline(bundles, "cpu", Gate(), segmenter, Classifier(), point)
+    points = OperatingPoints(point, OperatingPoint(0.4, 0.95, 0.99))
+    return Pipeline(bundles, "cpu", Gate(), segmenter, Classifier(), points, use_facts)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cds_plugin.config import Findings
 from cds_plugin.errors import Refused
+from cds_plugin.photograph import ClinicalFacts
 from cds_plugin.study import Lesion, LesionClass, OperatingPoint, Rgb
 from cds_worker.segmentation import FoundLesion
 
@@ -29,6 +31,10 @@ class Opinion(Protocol):
     def ood_score(self) -> float:
         """Return 0-1: how unlike the lesions that were learned from."""
 
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Return which of "age", "sex" and "site" the probabilities rest on beside the picture."""
+
 
 class ClassificationPredictor(Protocol):
     """The `predictor` of dermoscopy_lesion_classification."""
@@ -36,6 +42,13 @@ class ClassificationPredictor(Protocol):
     @property
     def operating_points(self) -> Mapping[float, float]:
         """Return for each sensitivity on offer the malignancy from which on a lesion is flagged."""
+
+    @property
+    def informed_operating_points(self) -> Mapping[float, float]:
+        """Return the same for malignancies that `informed` gave."""
+
+    def informed(self, opinions: Sequence[Any], facts: ClinicalFacts) -> Sequence[Opinion]:
+        """Return the opinions once the facts are known too; any of them may be missing."""
 
     def __call__(self, rgb: Rgb, bboxes: Sequence[tuple[int, int, int, int]]) -> Sequence[Opinion]:
         """Return an opinion on each lesion."""
@@ -46,18 +59,38 @@ class ClassificationPredictor(Protocol):
         """Return the crop (S, S, 3) that was looked at and the evidence in it for a class, (S, S) in 0-1."""
 
 
+@dataclass(frozen=True, slots=True)
+class OperatingPoints:
+    """Where malignancy is flagged: judged by the picture alone, and with facts of the patient."""
+
+    picture_alone: OperatingPoint
+    with_facts: OperatingPoint
+
+    def after(self, facts: Sequence[str]) -> OperatingPoint:
+        """Return the one that holds once these `facts` were used."""
+        return self.with_facts if facts else self.picture_alone
+
+
 def classify(
-    predictor: ClassificationPredictor, rgb: Rgb, found: Sequence[FoundLesion]
-) -> tuple[Lesion, ...]:
-    """Return the lesions numbered 1..N in the order given, each with the opinion on it."""
+    predictor: ClassificationPredictor,
+    rgb: Rgb,
+    found: Sequence[FoundLesion],
+    facts: ClinicalFacts | None = None,
+) -> tuple[tuple[Lesion, ...], tuple[str, ...]]:
+    """Return the lesions numbered 1..N in the order given, each with the opinion on it, and the facts used.
+
+    `facts` of patient and lesion are used as far as they are known; None: by the picture alone.
+    """
     if not found:
-        return ()
+        return (), ()
     boxes = [(each.bbox.x0, each.bbox.y0, each.bbox.x1, each.bbox.y1) for each in found]
     opinions = predictor(rgb, boxes)
-    return tuple(
-        _lesion(number, each, opinion)
-        for number, (each, opinion) in enumerate(zip(found, opinions, strict=True), start=1)
+    if facts is not None:
+        opinions = predictor.informed(opinions, facts)
+    lesions = (
+        _lesion(number, *each) for number, each in enumerate(zip(found, opinions, strict=True), start=1)
     )
+    return tuple(lesions), tuple(opinions[0].facts)
 
 
 def _lesion(number: int, found: FoundLesion, opinion: Opinion) -> Lesion:
@@ -72,19 +105,24 @@ def _lesion(number: int, found: FoundLesion, opinion: Opinion) -> Lesion:
     )
 
 
-def operating_point(predictor: ClassificationPredictor, findings: Findings) -> OperatingPoint:
-    """Return the operating point that the settings ask for.
+def operating_points(predictor: ClassificationPredictor, findings: Findings) -> OperatingPoints:
+    """Return the operating points that the settings ask for.
 
     Raises Refused, naming what the bundle offers, for a sensitivity that it has no threshold for.
     """
+    return OperatingPoints(
+        _operating_point(predictor.operating_points, findings),
+        _operating_point(predictor.informed_operating_points, findings),
+    )
+
+
+def _operating_point(offered: Mapping[float, float], findings: Findings) -> OperatingPoint:
     if findings.malignancy_threshold is not None:
         return OperatingPoint(findings.malignancy_threshold, None, findings.ood_threshold)
-    offered = dict(predictor.operating_points)
     if findings.sensitivity not in offered:
         raise Refused(
             "bad_setting",
             f"findings.sensitivity: the classification bundle has no threshold for {findings.sensitivity}",
             f"Choose one of {', '.join(map(str, sorted(offered)))}, or set findings.malignancy_threshold.",
         )
-    threshold = offered[findings.sensitivity]
-    return OperatingPoint(threshold, findings.sensitivity, findings.ood_threshold)
+    return OperatingPoint(offered[findings.sensitivity], findings.sensitivity, findings.ood_threshold)

@@ -122,6 +122,7 @@ def findings_json(analysis: Analysis, spacing_mm: tuple[float, float] | None) ->
         },
         "lesions": [_lesion_json(each, spacing_mm, analysis.operating_point) for each in analysis.lesions],
         "operating_point": _operating_point_json(analysis.operating_point),
+        "patient_facts": list(analysis.patient_facts),
         "bundles": {each.name: _identity_json(each) for each in analysis.bundles},
     }
 

@@ -16,7 +16,7 @@ from cds_plugin.photograph import Photograph
 from cds_plugin.results.build import BuiltResult, build_results
 from cds_plugin.study import Analysis, Bundles, Lesion, OperatingPoint, Quality, Rgb, Verdict
 from cds_worker.bundle import check_bundles, load_predictor
-from cds_worker.classification import ClassificationPredictor, classify, operating_point
+from cds_worker.classification import ClassificationPredictor, OperatingPoints, classify, operating_points
 from cds_worker.quality import QualityPredictor, assess, not_decoded
 from cds_worker.segmentation import SegmentationPredictor, find_lesions
 from cds_worker.stack import Stack, devices, import_stack
@@ -32,7 +32,13 @@ class Pipeline:
     quality_gate: QualityPredictor
     segmenter: SegmentationPredictor
     classifier: ClassificationPredictor
-    operating_point: OperatingPoint
+    operating_points: OperatingPoints
+    use_patient_facts: bool
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """Return where malignancy is flagged that was judged by the picture alone."""
+        return self.operating_points.picture_alone
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -56,8 +62,9 @@ class Pipeline:
             load_predictor(each, stack, device)
             for each in (checked.quality_gate, checked.segmentation, checked.classification)
         )
-        point = operating_point(classifier, settings.findings)
-        return cls(checked.identities, device, gate, segmenter, classifier, point)
+        points = operating_points(classifier, settings.findings)
+        use_facts = settings.findings.use_patient_facts
+        return cls(checked.identities, device, gate, segmenter, classifier, points, use_facts)
 
     def analyse(self, photograph: Photograph) -> Analysis:
         """Return the quality verdict and, unless it is non-diagnostic, every lesion found and named.
@@ -66,15 +73,18 @@ class Pipeline:
         """
         seconds: dict[str, float] = {}
         lesions: tuple[Lesion, ...] = ()
+        facts_used: tuple[str, ...] = ()
+        facts = photograph.clinical if self.use_patient_facts else None
         with stage(seconds, "quality"):
             quality = assess(self.quality_gate, photograph.rgb)
         if quality.verdict is not Verdict.NON_DIAGNOSTIC:
             with stage(seconds, "segmentation"):
                 found = find_lesions(self.segmenter, photograph.rgb)
             with stage(seconds, "classification"):
-                lesions = classify(self.classifier, photograph.rgb, found)
+                lesions, facts_used = classify(self.classifier, photograph.rgb, found, facts)
         rows, columns = photograph.rgb.shape[:2]
-        return Analysis(rows, columns, quality, lesions, self.bundles, self.operating_point, seconds)
+        point = self.operating_points.after(facts_used)
+        return Analysis(rows, columns, quality, lesions, self.bundles, point, facts_used, seconds)
 
     def not_analysed(self, header: Dataset, refusal: CdsError) -> Analysis:
         """Return the analysis of a picture whose pixels could not be had: non-diagnostic, for that reason."""

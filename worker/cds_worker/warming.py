@@ -54,7 +54,7 @@ def _every_stage(pipeline: Pipeline, photograph: Photograph) -> None:
     assess(pipeline.quality_gate, photograph.rgb)
     find_lesions(pipeline.segmenter, photograph.rgb)
     whole = FoundLesion(BoundingBox(0, 0, SIDE_PX, SIDE_PX), np.ones((SIDE_PX, SIDE_PX), np.bool_), 1.0)
-    lesions = classify(pipeline.classifier, photograph.rgb, [whole])
+    lesions, _ = classify(pipeline.classifier, photograph.rgb, [whole], photograph.clinical)
     analysis = replace(
         pipeline.analyse(photograph), quality=Quality(Verdict.DIAGNOSTIC, (), None), lesions=lesions
     )

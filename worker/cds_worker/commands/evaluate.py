@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_js
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import Refused
 from cds_worker.evaluation.cases import Case
+from cds_worker.evaluation.facts import FactsReading
 from cds_worker.evaluation.measuring import Measurement, Question
 from cds_worker.evaluation.observing import Observer
 from cds_worker.evaluation.report import (
@@ -101,8 +103,9 @@ def _measure(question: Question, cases: Sequence[Case], out: Path, settings: Set
     with Decoder() as decoder, Progress(*columns, console=stderr) as progress:
         bar = progress.add_task(question.task.value, total=None)
         measurement = Measurement(
-            Observer(pipeline, decoder, settings.worker.max_pixels),
+            Observer(replace(pipeline, use_patient_facts=False), decoder, settings.worker.max_pixels),
             on_picture=lambda done, total: progress.update(bar, completed=done, total=total),
+            facts=FactsReading.of(pipeline),
         )
         return measurement.run(question, cases, out)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,21 +17,24 @@ from cds_bundles.metric_ranking import (
     threshold_reaching,
     threshold_table,
 )
-from cds_bundles.metric_resampling import Measure, estimates
+from cds_bundles.metric_resampling import Floats, Measure, estimates
 from cds_plugin.study import OperatingPoint
 from cds_worker.evaluation.cases import Case
 from cds_worker.evaluation.classification_figures import (
     NO_FINDING,
     WANTED_SENSITIVITY,
+    Answer,
     Classified,
     Columns,
     by_class,
     calibration,
+    headlines,
     malignancy,
     overall,
     prediction_sets,
     unfamiliar,
 )
+from cds_worker.evaluation.facts import WITH, WITHOUT, FactsReading, of_part
 from cds_worker.evaluation.observing import Observation
 from cds_worker.evaluation.task import Task, common
 
@@ -46,6 +49,8 @@ class Classification(Task[Classified]):
     """Measures findings and malignancy; `point` is where malignancy is flagged."""
 
     point: OperatingPoint
+    facts: FactsReading | None = None
+    """How age, sex and site of the index are used; None: not at all."""
 
     policy = (
         "The finding of a picture is that of its largest lesion. A picture that is non-diagnostic, or in "
@@ -68,24 +73,48 @@ class Classification(Task[Classified]):
         """Return the largest lesion's answer."""
         largest = observation.largest
         if largest is None:
-            return Classified(*common(case, observation), (0.0,) * len(CLASSES), (), None)
-        return Classified(
-            *common(case, observation),
-            largest.probabilities,
-            tuple(each.value for each in largest.prediction_set),
-            largest.ood_score,
-        )
+            return Classified(*common(case, observation), Answer(), None, Answer(), Answer())
+        alone = Answer(largest.probabilities, tuple(each.value for each in largest.prediction_set))
+        told = Answer()
+        if self.facts is not None:
+            opinion = self.facts.informed(case, largest)
+            told = Answer(tuple(opinion.probabilities), tuple(opinion.prediction_set), tuple(opinion.facts))
+        used = told if self.facts is not None and self.facts.in_use and told.facts else alone
+        return Classified(*common(case, observation), used, largest.ood_score, alone, told)
 
     def measures(self, rows: Sequence[Classified]) -> dict[str, Measure]:
-        """Return overall figures, malignancy, calibration, prediction sets, then class by class."""
+        """Return overall figures, malignancy, calibration, prediction sets, then class by class.
+
+        Where the index tells something of patients, the weightiest follow without and with it.
+        """
         columns = Columns.of(rows)
         return {
             **overall(columns),
-            **malignancy(columns, self.point.malignancy_threshold),
+            **malignancy(columns, self._thresholds(rows)),
             **calibration(columns),
             **prediction_sets(rows, columns),
             "share_unfamiliar": unfamiliar(rows, self.point.ood_threshold),
             **dict(by_class(columns)),
+            **self._by_facts(rows),
+        }
+
+    def _thresholds(self, rows: Sequence[Classified]) -> Floats:
+        """Return the malignancy from which on each row is flagged, (N,)."""
+        told = self.point if self.facts is None else self.facts.point
+        points = (told if row.answer.facts else self.point for row in rows)
+        return np.array([point.malignancy_threshold for point in points])
+
+    def _by_facts(self, rows: Sequence[Classified]) -> dict[str, Measure]:
+        """Return the same few figures twice, of the lesions that the index tells something of."""
+        places = np.array([place for place, row in enumerate(rows) if row.told.facts], np.intp)
+        if self.facts is None or not places.size:
+            return {}
+        told = [rows[place] for place in places]
+        with_facts = [replace(row, answer=row.told) for row in told]
+        alone = [replace(row, answer=row.alone) for row in told]
+        return {
+            **of_part(headlines(alone, self.point), places, len(rows), WITHOUT),
+            **of_part(headlines(with_facts, self.facts.point), places, len(rows), WITH),
         }
 
     def curves(self, rows: Sequence[Classified], split: str) -> dict[str, Any]:
@@ -126,8 +155,22 @@ class Classification(Task[Classified]):
             "as many pictures in each bin. Both bins are fixed on the whole sample, and both intervals are "
             "mirrored around the value, because drawing again inflates an error that can't be negative. "
             f"{_chance_note(columns)}",
+            *self._facts_note(rows),
             "Precision, F-scores, accuracy and net benefit depend on how frequent each diagnosis is "
             "in this index; a clinic's mix is another.",
+        )
+
+    def _facts_note(self, rows: Sequence[Classified]) -> tuple[str, ...]:
+        told = sum(bool(row.told.facts) for row in rows)
+        if self.facts is None or not told:
+            return ()
+        main = "with" if self.facts.in_use else "without"
+        return (
+            f"The index tells age, sex or site of {told} pictures with a finding: figures that begin with "
+            f"{WITH} and {WITHOUT} are of just these, judged with and without it, with operating points of "
+            f"{self.facts.point.malignancy_threshold:.4g} and {self.point.malignancy_threshold:.4g}. All "
+            f"others are {main} it, as the setting findings.use_patient_facts says. The facts of this index "
+            "may tell more than a clinic's: age alone tells much where nevi are of the young.",
         )
 
     def _source(self) -> str:

@@ -12,19 +12,51 @@ from cds_bundles.classes import CLASSES, MALIGNANT_CLASSES
 from cds_bundles.metric_calibration import Confidences, brier_score
 from cds_bundles.metric_ranking import F2
 from cds_bundles.metric_resampling import Bools, Floats, Measure, Places
+from cds_plugin.study import OperatingPoint
 from cds_worker.evaluation.task import Cells, Row
 
 NO_FINDING = "none"
 WANTED_SENSITIVITY = 0.95
+COMPARED = (
+    "balanced_accuracy",
+    "accuracy",
+    "malignancy_auc",
+    "malignancy_sensitivity",
+    "malignancy_specificity",
+    "ece",
+    "coverage",
+    "mean_set_size",
+)
+"""Figures that are given with and without facts of the patient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is said of a lesion, and which facts of the patient it rests on; all 0 where there is none."""
+
+    probabilities: tuple[float, ...] = (0.0,) * len(CLASSES)
+    prediction_set: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Classified(Row):
-    """The answer about the largest lesion; probabilities are 0 where there is none."""
+    """The answer about the largest lesion that counts, and those from the picture alone and with facts."""
 
-    probabilities: tuple[float, ...]
-    prediction_set: tuple[str, ...]
+    answer: Answer
     ood_score: float | None
+    alone: Answer
+    told: Answer
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Return the probabilities of the answer."""
+        return self.answer.probabilities
+
+    @property
+    def prediction_set(self) -> tuple[str, ...]:
+        """Return the prediction set of the answer."""
+        return self.answer.prediction_set
 
     @property
     def finding(self) -> str:
@@ -47,6 +79,7 @@ class Classified(Row):
             **rounded,
             "prediction_set": " ".join(self.prediction_set),
             "ood_score": "" if self.ood_score is None else round(self.ood_score, 6),
+            "facts": " ".join(self.answer.facts),
         }
 
 
@@ -91,10 +124,10 @@ def overall(columns: Columns) -> dict[str, Measure]:
     }
 
 
-def malignancy(columns: Columns, threshold: float) -> dict[str, Measure]:
-    """Return how malignant lesions are told from benign ones, flagged from `threshold` on."""
+def malignancy(columns: Columns, thresholds: Floats) -> dict[str, Measure]:
+    """Return how malignant lesions are told from benign ones, each flagged from its threshold (N,) on."""
     ill, score = columns.malignant, columns.malignancy
-    flagged = columns.answered & (score >= threshold)
+    flagged = columns.answered & (score >= thresholds)
     return {
         "malignancy_auc": metric_ranking.roc_auc(ill, score),
         "malignancy_sensitivity": metric_shares.share(flagged, ill),
@@ -106,6 +139,19 @@ def malignancy(columns: Columns, threshold: float) -> dict[str, Measure]:
             ill, score, WANTED_SENSITIVITY
         ),
     }
+
+
+def headlines(rows: Sequence[Classified], point: OperatingPoint) -> dict[str, Measure]:
+    """Return the few figures by which answers of two kinds to the same pictures are compared."""
+    columns = Columns.of(rows)
+    flagging = malignancy(columns, np.full(len(rows), point.malignancy_threshold))
+    every = {
+        **overall(columns),
+        **flagging,
+        **calibration(columns),
+        **prediction_sets(rows, columns),
+    }
+    return {name: every[name] for name in COMPARED}
 
 
 def calibration(columns: Columns) -> dict[str, Measure]:

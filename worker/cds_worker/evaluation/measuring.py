@@ -15,6 +15,7 @@ from cds_bundles.metric_resampling import ROUNDS, estimates
 from cds_plugin.errors import CdsError, Refused
 from cds_worker.evaluation.cache import Cache, key_of
 from cds_worker.evaluation.cases import Case, read_cases, split_of
+from cds_worker.evaluation.facts import FactsReading
 from cds_worker.evaluation.observing import Observation, Observer
 from cds_worker.evaluation.subgroups import TONE_NOTE, subgroups
 from cds_worker.evaluation.task import Row, Task, TaskName
@@ -55,13 +56,15 @@ class Measurement:
 
     observer: Observer
     on_picture: Callable[[int, int], None]
+    facts: FactsReading | None = None
+    """How age, sex and site of the index are used; None: not at all."""
 
     def run(self, question: Question, cases: Sequence[Case], out: Path) -> Document:
         """Return the content of figures.json about `cases`, after writing it and its tables to `out`.
 
         Raises Refused where no row carries the label that the task needs, or `out` can't be written.
         """
-        task = task_of(question.task, self.observer.pipeline.operating_point)
+        task = task_of(question.task, self.observer.pipeline.operating_point, self.facts)
         labelled = [each for each in cases if task.takes(each)]
         rows, refused = self._rows(task, labelled, question.cache or out / CACHE_NAME, question.fresh)
         if not rows:
