@@ -60,6 +60,7 @@ class ClassifierTrust:
     familiarity: str
     report: str
     training_lesions: int = 3000
+    """That `familiarity` is made of; 0 leaves the file as it is: for an unchanged first network."""
     threads: int = 1
 
     def run(self) -> dict[str, Any]:
@@ -70,8 +71,9 @@ class ClassifierTrust:
         facts, kept = facts_of(root), report.with_suffix("")
         sample = np.random.default_rng(SEED).permutation(len(training))[: self.training_lesions]
         fresh = see(self.look, held_out, facts, kept)
-        known = see(self.look.of_first(), [training[place] for place in sample], facts, kept)
-        Familiarity.of(known.features, fresh.features).save(Path(self.familiarity))
+        if len(sample):
+            known = see(self.look.of_first(), [training[place] for place in sample], facts, kept)
+            Familiarity.of(known.features, fresh.features).save(Path(self.familiarity))
         model = facts_model(training, facts)
         fitted(fresh, model).save(Path(self.trust))
         figures = measured(fresh, model, tones(held_out))
