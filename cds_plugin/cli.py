@@ -39,6 +39,8 @@ COMMANDS: dict[str, Known] = {
     "pull": Known("Fetch studies from a PACS."),
     "status": Known("Show where studies stand."),
     "commitments": Known("Show storage commitment requests and what became of them."),
+    "rerun": Known("Analyse studies once more with other models or settings.", "worker"),
+    "release": Known("End the hold on a study, once it is decided whose it is."),
     "destinations": Known("List, pause, resume and retry destinations."),
     "audit": Known("List and verify the audit trail."),
     "db": Known("Create or upgrade the database."),

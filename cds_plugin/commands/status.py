@@ -60,8 +60,14 @@ def as_document(state: StudyStatus) -> dict[str, Any]:
         "closed": _text(state.closed),
         "instances": state.instances,
         "failure": state.failure,
+        "origin": state.origin,
         "results": [
-            {"sop_instance_uid": each.sop_instance_uid, "kind": each.kind, "source": each.source}
+            {
+                "sop_instance_uid": each.sop_instance_uid,
+                "kind": each.kind,
+                "source": each.source,
+                "revision": each.revision,
+            }
             for each in state.results
         ],
         "deliveries": [

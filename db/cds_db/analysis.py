@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from cds_db import jobs
 from cds_db.columns import Json
 from cds_db.events import Event, Outcome
 from cds_db.locks import locked_revision
-from cds_db.models import Delivery, Instance, Result, Revision
+from cds_db.models import Delivery, Instance, Result, Revision, RevisionPicture
 from cds_db.moves import move, shortened
 from cds_db.stages import DeliveryState, IllegalMove, JobKind, Stage
 from cds_db.trail import note
@@ -24,7 +24,10 @@ REPORT_KIND = "sr"
 
 @dataclass(frozen=True, slots=True)
 class NewResult:
-    """An object that was built and lies at `path`, relative to the storage directory."""
+    """An object that was built and lies at `path`, relative to the storage directory.
+
+    `recipe` is the digest of the models and settings that made it.
+    """
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -33,6 +36,8 @@ class NewResult:
     path: str
     sha256: str
     size_bytes: int
+    recipe: str | None = None
+    series_instance_uid: str | None = None
 
 
 def start_analysis(session: Session, revision_id: int, *, now: datetime, actor: str) -> None:
@@ -46,9 +51,15 @@ def start_analysis(session: Session, revision_id: int, *, now: datetime, actor: 
 
 
 def revision_pictures(session: Session, revision_id: int) -> list[Instance]:
-    """Return the instances of one revision that are to be analysed, in order of reception."""
+    """Return the instances of one revision that are to be analysed, in order of reception.
+
+    They were received with it, or it takes them up again.
+    """
+    again = select(RevisionPicture.instance_id).where(RevisionPicture.revision_id == revision_id)
     wanted = select(Instance).where(
-        Instance.revision_id == revision_id, Instance.in_use, Instance.reason_not_analysed.is_(None)
+        or_(Instance.revision_id == revision_id, Instance.id.in_(again)),
+        Instance.in_use,
+        Instance.reason_not_analysed.is_(None),
     )
     return list(session.scalars(wanted.order_by(Instance.id)))
 

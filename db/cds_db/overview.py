@@ -10,16 +10,17 @@ from sqlalchemy.orm import Session
 
 from cds_db.destinations import paused_names
 from cds_db.models import Delivery, Instance, Result, Revision, Study
-from cds_db.stages import AskedState, DeliveryState, Stage
+from cds_db.stages import AskedState, DeliveryState, Origin, Stage
 
 
 @dataclass(frozen=True, slots=True)
 class ResultLine:
-    """One result object; `source` is the SOP Instance UID of its picture."""
+    """One result object; `source` is the SOP Instance UID of its picture, `revision` made it."""
 
     sop_instance_uid: str
     kind: str
     source: str
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class StudyStatus:
     closed: datetime | None
     instances: int
     failure: str | None
+    origin: Origin | None
     results: tuple[ResultLine, ...]
     deliveries: tuple[DeliveryLine, ...]
 
@@ -91,6 +93,7 @@ def _status(session: Session, study: Study) -> StudyStatus:
         closed=newest.closed_at if newest else None,
         instances=_pictures(session, uid),
         failure=newest.failure if newest else None,
+        origin=newest.origin if newest else None,
         results=_results(session, uid),
         deliveries=_deliveries(session, newest),
     )
@@ -106,15 +109,20 @@ def _pictures(session: Session, study_instance_uid: str) -> int:
 
 
 def _results(session: Session, study_instance_uid: str) -> tuple[ResultLine, ...]:
-    """Return the newest revision's result of every picture and kind."""
+    """Return what the newest revision that has results of a picture made of it, for every picture."""
     wanted = (
-        select(Result.source_sop_instance_uid, Result.kind, Result.sop_instance_uid)
+        select(Result.source_sop_instance_uid, Result.kind, Result.sop_instance_uid, Revision.number)
         .join(Revision, Revision.id == Result.revision_id)
         .where(Revision.study_instance_uid == study_instance_uid)
         .order_by(Revision.number, Result.source_sop_instance_uid, Result.kind)
     )
-    newest = {(source, kind): uid for source, kind, uid in session.execute(wanted)}
-    return tuple(ResultLine(uid, kind, source) for (source, kind), uid in newest.items())
+    rows = session.execute(wanted).all()
+    newest = {source: number for source, _, _, number in rows}
+    return tuple(
+        ResultLine(uid, kind, source, number)
+        for source, kind, uid, number in rows
+        if number == newest[source]
+    )
 
 
 def _deliveries(session: Session, newest: Revision | None) -> tuple[DeliveryLine, ...]:

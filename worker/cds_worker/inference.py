@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cds_db import jobs, studies
 from cds_db.jobs import MAX_ATTEMPTS, Claim
 from cds_db.models import Instance, Revision, Study
+from cds_db.repeating import earlier_reports
 from cds_db.session import open_engine, snapshot, transaction
 from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
@@ -32,9 +33,11 @@ from cds_plugin.lease import Lease, LeaseLost, take
 from cds_plugin.photograph import read_header
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
 from cds_plugin.rules import routes_of_sender
+from cds_plugin.study import Sha256
 from cds_worker.keeping import kept
 from cds_worker.picture import (
     AnalysedPicture,
+    Place,
     analyse_picture,
     audit_detail,
     header_of_record,
@@ -42,6 +45,8 @@ from cds_worker.picture import (
     refused_picture,
 )
 from cds_worker.pipeline import Pipeline
+from cds_worker.predecessors import predecessors_of
+from cds_worker.recipe import recipe_of
 from cds_worker.stack import Stack
 from cds_worker.stage import DeviceFailed
 from cds_worker.stored import StoredFileLost, stored_file
@@ -163,7 +168,8 @@ class Analyst:
         storage, max_pixels = self.settings.storage.directory, self.settings.worker.max_pixels
         try:
             path = stored_file(storage, picture.path, picture.sha256)
-            return analyse_picture(self.pipeline, self.decoder, path, max_pixels, revision.number)
+            place = self._place(revision, picture)
+            return analyse_picture(self.pipeline, self.decoder, path, max_pixels, place)
         except StoredFileLost as error:
             if claim.attempts < MAX_ATTEMPTS:
                 raise
@@ -173,15 +179,21 @@ class Analyst:
 
     def _refused(self, revision: Revision, picture: Instance, refusal: Refused) -> AnalysedPicture:
         """Return the report on a picture from its file's header, else from what the database knows of it."""
-        storage = self.settings.storage.directory
+        storage, place = self.settings.storage.directory, self._place(revision, picture)
         try:
             header = read_header(stored_file(storage, picture.path, picture.sha256))
-            return refused_picture(self.pipeline, header, refusal, revision.number)
+            return refused_picture(self.pipeline, header, refusal, place)
         except CdsError:
             with snapshot(self.engine) as session:
                 study = session.get_one(Study, revision.study_instance_uid)
             header = header_of_record(picture, study)
-            return refused_picture(self.pipeline, header, refusal, revision.number)
+            return refused_picture(self.pipeline, header, refusal, place)
+
+    def _place(self, revision: Revision, picture: Instance) -> Place:
+        """Return the number of the revision and the reports that the picture's report follows."""
+        with snapshot(self.engine) as session:
+            earlier = earlier_reports(session, revision.id, picture.sop_instance_uid)
+        return Place(revision.number, predecessors_of(self.settings.storage.directory, earlier))
 
     def _give_up_first(
         self, claim: Claim, revision: Revision, pictures: list[Instance], lease: Lease
@@ -202,11 +214,26 @@ class Analyst:
         """Return the revision and its pictures that have no report yet."""
         with transaction(self.engine) as session:
             lease.fence(session)
+            self._check_recipe(session.get_one(Revision, revision_id, populate_existing=True))
             studies.start_analysis(session, revision_id, now=_now(), actor=ACTOR)
             reported = {each.source_sop_instance_uid for each in studies.results_of(session, revision_id)}
             pictures = studies.revision_pictures(session, revision_id)
             revision = session.get_one(Revision, revision_id)
         return revision, [each for each in pictures if each.sop_instance_uid not in reported]
+
+    def _check_recipe(self, revision: Revision) -> None:
+        """Raise Unavailable where a re-run wants other models or settings than this worker has loaded."""
+        if revision.wanted_recipe not in (None, self.recipe):
+            raise Unavailable(
+                "other_models",
+                "The re-run wants other models or settings than this worker has loaded.",
+                "Restart the worker, or repeat cds-plugin rerun.",
+            )
+
+    @property
+    def recipe(self) -> Sha256:
+        """Return the digest of the models and settings of this worker."""
+        return recipe_of(self.settings, self.pipeline.bundles)
 
     def _record(self, revision: Revision, picture: Instance, analysed: AnalysedPicture, lease: Lease) -> None:
         """Keep the objects of one picture: files first, then their rows under the lease's fence."""
@@ -218,7 +245,7 @@ class Analyst:
             studies.record_results(
                 session,
                 revision.id,
-                [new_result(result, file, source) for result, file in pairs],
+                [new_result(result, file, source, self.recipe) for result, file in pairs],
                 now=_now(),
                 actor=ACTOR,
                 detail=audit_detail(analysed),

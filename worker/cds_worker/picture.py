@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydicom import Dataset
 
@@ -14,6 +15,7 @@ from cds_plugin.decoder import Decoder
 from cds_plugin.errors import Refused
 from cds_plugin.photograph import read_header
 from cds_plugin.results.build import BuiltResult
+from cds_plugin.results.predecessors import Predecessor
 from cds_plugin.study import Analysis, BundleIdentity, Lesion, LesionClass, OperatingPoint
 from cds_worker.keeping import KeptFile
 from cds_worker.pipeline import Pipeline
@@ -36,8 +38,15 @@ class AnalysedPicture:
     refusal: Refused | None = None
 
 
+class Place(NamedTuple):
+    """Where a picture's results stand: the number of their revision, and the reports that theirs follows."""
+
+    revision: int
+    predecessors: Sequence[Predecessor] = ()
+
+
 def analyse_picture(
-    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, revision: int
+    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, place: Place
 ) -> AnalysedPicture:
     """Return analysis and result objects of the DICOM file at `path`.
 
@@ -46,14 +55,14 @@ def analyse_picture(
     where no picture can be analysed.
     """
     try:
-        return _tried_twice(pipeline, decoder, path, max_pixels, revision)
+        return _tried_twice(pipeline, decoder, path, max_pixels, place)
     except Refused as refusal:
-        return refused_picture(pipeline, read_header(path), refusal, revision)
+        return refused_picture(pipeline, read_header(path), refusal, place)
 
 
-def refused_picture(pipeline: Pipeline, header: Dataset, refusal: Refused, revision: int) -> AnalysedPicture:
+def refused_picture(pipeline: Pipeline, header: Dataset, refusal: Refused, place: Place) -> AnalysedPicture:
     """Return the report "not analysed: reason" on a picture; raises Refused as `Pipeline.results` does."""
-    results = pipeline.results(header, None, pipeline.not_analysed(header, refusal), revision)
+    results = pipeline.results(header, None, pipeline.not_analysed(header, refusal), *place)
     return AnalysedPicture(*results, refusal=refusal)
 
 
@@ -72,26 +81,26 @@ def header_of_record(instance: Instance, study: Study) -> Dataset:
 
 
 def _tried_twice(
-    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, revision: int
+    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, place: Place
 ) -> AnalysedPicture:
     """Try again where a stage failed and the device is well: memory that was short may be there now."""
     try:
-        return _analysed(pipeline, decoder, path, max_pixels, revision)
+        return _analysed(pipeline, decoder, path, max_pixels, place)
     except StageFailed:
         check_device(pipeline, decoder)
-        return _analysed(pipeline, decoder, path, max_pixels, revision)
+        return _analysed(pipeline, decoder, path, max_pixels, place)
 
 
 def _analysed(
-    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, revision: int
+    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, place: Place
 ) -> AnalysedPicture:
     photograph = decoder.decode(path, max_pixels)
     analysis = pipeline.analyse(photograph)
-    results = pipeline.results(photograph.header, photograph.rgb, analysis, revision)
+    results = pipeline.results(photograph.header, photograph.rgb, analysis, *place)
     return AnalysedPicture(*results, photograph.pixel_spacing_mm)
 
 
-def new_result(result: BuiltResult, file: KeptFile, source_sop_instance_uid: str) -> NewResult:
+def new_result(result: BuiltResult, file: KeptFile, source_sop_instance_uid: str, recipe: str) -> NewResult:
     """Return the row of one object whose bytes were kept."""
     return NewResult(
         sop_instance_uid=str(result.dataset.SOPInstanceUID),
@@ -101,6 +110,8 @@ def new_result(result: BuiltResult, file: KeptFile, source_sop_instance_uid: str
         path=file.path,
         sha256=file.sha256,
         size_bytes=file.size_bytes,
+        recipe=recipe,
+        series_instance_uid=str(result.dataset.SeriesInstanceUID),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Self
@@ -14,6 +15,7 @@ from cds_plugin.elements import element_value
 from cds_plugin.errors import CdsError
 from cds_plugin.photograph import Photograph
 from cds_plugin.results.build import BuiltResult, build_results
+from cds_plugin.results.predecessors import Predecessor
 from cds_plugin.study import Analysis, Bundles, Lesion, OperatingPoint, Quality, Rgb, Verdict
 from cds_worker.bundle import check_bundles, load_predictor
 from cds_worker.classification import ClassificationPredictor, OperatingPoints, classify, operating_points
@@ -93,15 +95,21 @@ class Pipeline:
         return Analysis(rows, columns, quality, (), self.bundles)
 
     def results(
-        self, header: Dataset, rgb: Rgb | None, analysis: Analysis, revision: int
+        self,
+        header: Dataset,
+        rgb: Rgb | None,
+        analysis: Analysis,
+        revision: int,
+        predecessors: Sequence[Predecessor] = (),
     ) -> tuple[Analysis, tuple[BuiltResult, ...]]:
         """Return the objects that go back for one picture, and the analysis with their seconds added.
 
+        `predecessors` are the earlier reports that the new one names.
         Raises Refused where the header can't be referred to, or no object can be made from it.
         """
         seconds = dict(analysis.seconds)
         with stage(seconds, "results"):
-            built = build_results(header, rgb, analysis, revision)
+            built = build_results(header, rgb, analysis, revision, predecessors=predecessors)
         return replace(analysis, seconds=seconds), built
 
 

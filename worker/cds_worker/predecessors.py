@@ -1,0 +1,41 @@
+"""The earlier reports that a new one follows, as the results name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import structlog
+
+from cds_db.repeating import EarlierReport
+from cds_plugin.elements import element_value
+from cds_plugin.errors import CdsError
+from cds_plugin.photograph import read_header
+from cds_plugin.results.predecessors import Predecessor, Succession
+
+log = structlog.get_logger("worker")
+
+
+def predecessors_of(storage: Path, earlier: Sequence[EarlierReport]) -> tuple[Predecessor, ...]:
+    """Return the predecessors; one whose series nobody knows any more is left out, and logged."""
+    return tuple(_predecessors(storage, earlier))
+
+
+def _predecessors(storage: Path, earlier: Sequence[EarlierReport]) -> Iterator[Predecessor]:
+    for each in earlier:
+        series = each.series_instance_uid or _series_of(storage / each.path)
+        if series is None:
+            log.warning("predecessor-not-named", sop_instance_uid=each.sop_instance_uid)
+            continue
+        succession = Succession.REPLACES if each.same_picture else Succession.ADDS_TO
+        yield Predecessor(
+            each.study_instance_uid, series, each.sop_class_uid, each.sop_instance_uid, succession
+        )
+
+
+def _series_of(path: Path) -> str | None:
+    """Return the series of a report that was recorded before its series was."""
+    try:
+        return str(element_value(read_header(path), "SeriesInstanceUID") or "") or None
+    except CdsError:
+        return None
