@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cds_bundles.classes import CLASSES
-from cds_bundles.index import HAM10000, TASK1, Picture, read_index, split
-from cds_bundles.lesion_crops import Box, Rgb, mask_box
+from cds_bundles.index import Picture, reported, split_index
+from cds_bundles.lesion_crops import Box, mask_box
+from cds_bundles.picture_files import PictureFiles, read_mask
+from cds_bundles.picture_files import read_rgb as read_rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,45 +25,49 @@ class Lesion:
     label: int
 
 
-class UnreadablePicture(ValueError):
-    """A picture or mask that the index names can't be read."""
+def labelled_lesions(
+    pictures: Sequence[Picture],
+    files: PictureFiles | None = None,
+    boxes: Mapping[Path, Box | None] | None = None,
+) -> tuple[Lesion, ...]:
+    """Those of `pictures` with one of the seven diagnoses and a mask that is not empty, or else a box.
+
+    Boxes are in the pixels of what `files` gives; by default of the pictures themselves. `boxes`: by path,
+    for pictures without a mask.
+    """
+    known = [p for p in pictures if p.dx in CLASSES]
+    found = ((p, _box(p, files, boxes or {})) for p in known)
+    return tuple(Lesion(picture, box, CLASSES.index(picture.dx)) for picture, box in found if box)
 
 
-def read_rgb(path: Path) -> Rgb:
-    """The picture at `path` as (H, W, 3) uint8 sRGB."""
-    rgb = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if rgb is None:
-        raise UnreadablePicture(f"{path} can't be read as a picture")
-    return rgb.astype(np.uint8, copy=False)
+def _box(picture: Picture, files: PictureFiles | None, boxes: Mapping[Path, Box | None]) -> Box | None:
+    if picture.mask_path is None:
+        return boxes.get(picture.path)
+    return mask_box(files.mask(picture) if files else read_mask(picture.mask_path))
 
 
-def labelled_lesions(pictures: Sequence[Picture]) -> tuple[Lesion, ...]:
-    """Those of `pictures` with one of the seven diagnoses and a mask that is not empty."""
-    chosen = (p for p in pictures if p.dx in CLASSES and p.mask_path is not None)
-    return tuple(lesion for picture in chosen if (lesion := _lesion(picture)) is not None)
+def training_and_held_out(data_root: Path, fold: int = 0) -> tuple[tuple[Lesion, ...], tuple[Lesion, ...]]:
+    """Lesions to train on, and those of the held-out `fold`.
+
+    Dermoscopy with one of the seven diagnoses counts. Pictures whose fold the index does not give are held
+    out as well where a digest deals them there, but no figure rests on them.
+    """
+    training, held_out = split_index(data_root, fold)
+    return labelled_lesions(training), labelled_lesions(reported(held_out))
 
 
-def _lesion(picture: Picture) -> Lesion | None:
-    mask = cv2.imread(str(picture.mask_path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise UnreadablePicture(f"{picture.mask_path} can't be read as a mask")
-    box = mask_box(mask > 0)
-    return Lesion(picture, box, CLASSES.index(picture.dx)) if box else None
+def class_counts(lesions: Sequence[Lesion]) -> NDArray[np.intp]:
+    """(7,): pictures of each class."""
+    return np.bincount([lesion.label for lesion in lesions], minlength=len(CLASSES))
 
 
-def training_and_held_out(data_root: Path) -> tuple[tuple[Lesion, ...], tuple[Lesion, ...]]:
-    """Training lesions of HAM10000 and Task 1, and the held-out ones of HAM10000's fold 0."""
-    pictures = [p for p in read_index(data_root / "index.csv") if p.source in (HAM10000, TASK1)]
-    training, held_out = split(pictures)
-    return labelled_lesions(training), labelled_lesions([p for p in held_out if p.source == HAM10000])
-
-
-def draw_probabilities(lesions: Sequence[Lesion], power: float, task1_weight: float) -> NDArray[np.float64]:
-    """How often each lesion is drawn: its class's count to the minus `power`, Task 1 times `task1_weight`."""
-    labels = np.array([lesion.label for lesion in lesions])
-    counts = np.maximum(np.bincount(labels, minlength=len(CLASSES)), 1)
-    weights = counts[labels].astype(np.float64) ** -power
-    weights[[lesion.picture.source == TASK1 for lesion in lesions]] *= task1_weight
+def draw_probabilities(
+    lesions: Sequence[Lesion], power: float, source_weights: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """How often each lesion is drawn: its class's count to the minus `power`, times its source's weight."""
+    counts = np.maximum(class_counts(lesions), 1).astype(np.float64)
+    weights = counts[[lesion.label for lesion in lesions]] ** -power
+    weights *= [source_weights.get(lesion.picture.source, 1.0) for lesion in lesions]
     return np.asarray(weights / weights.sum())
 
 

@@ -1,198 +1,270 @@
-"""Training of the lesion classifier: class-balanced draws, growing crops, averaged weights, resumable."""
+"""Training of the lesion classifier: which lesions, how often each, on growing crops, with which loss."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from monai.utils.misc import set_determinism
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 
 from cds_bundles.classes import CLASSES
-from cds_bundles.classification import logits_and_features
 from cds_bundles.classifier_data import (
     Lesion,
+    class_counts,
     draw_probabilities,
-    every_class,
-    read_rgb,
-    training_and_held_out,
+    labelled_lesions,
 )
+from cds_bundles.classifier_losses import LossName, class_loss
 from cds_bundles.classifier_network import (
     ARCHITECTURE,
     Start,
     freeze_first_stages,
     lesion_network,
+    pooled_features,
     to_network_input,
 )
+from cds_bundles.index import Picture, index_file, read_index, split_index, validation_part
 from cds_bundles.lesion_augmentation import training_crop
-from cds_bundles.lesion_crops import cut_square, square_around
-from cds_bundles.training_state import TrainingState, cosine_rate
-from cds_bundles.weights import load_half, save_half
+from cds_bundles.lesion_boxes import found_boxes
+from cds_bundles.lesion_crops import Box, Rgb, cut_square, square_around
+from cds_bundles.picture_files import PictureFiles, decoded
+from cds_bundles.training_loop import Plan, TrainingLoop
+from cds_bundles.weights import load_half
+
+CHECK_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long to train, on crops of which size, and how fast."""
+class Recipe:
+    """What the classifier learns from, and how it looks at it."""
 
     stages: tuple[tuple[int, int], ...]
     """(crop side in pixels, steps) in order."""
     batch: int = 32
-    learning_rate: float = 1e-3
     weight_decay: float = 0.03
-    warm_up: float = 0.06
-    """Share of all steps in which the rate rises."""
     label_smoothing: float = 0.1
-    ema_decay: float = 0.998
+    loss: LossName = "cross_entropy"
     balance_power: float = 0.75
-    task1_weight: float = 0.5
+    """Classes are drawn by their count to the minus this: 0 as they come, 1 all equally often."""
+    source_weights: Mapping[str, float] = field(default_factory=dict)
+    """How often pictures of a source are drawn, against 1 for those not named; 0 leaves a source out."""
+    context: float = 1.5
+    """Side of the crop in use over the longer side of the lesion's box."""
+    validation_share: float = 0.08
+    """Of the training lesions, looked at on the way and not trained on; 0 for none."""
 
     @property
     def steps(self) -> int:
         """All steps of all stages."""
         return sum(count for _, count in self.stages)
 
-    def size_at(self, step: int) -> int:
-        """Side of the crops, in pixels, at `step`."""
+    def size_at(self, done: float) -> int:
+        """Side of the crops, in pixels, at share `done` of the run."""
         end = 0
         for size, count in self.stages:
             end += count
-            if step < end:
+            if done < end / self.steps:
                 return size
         return self.stages[-1][0]
 
-    def rate_at(self, step: int) -> float:
-        """Learning rate: linear warm-up, then half a cosine down to a hundredth."""
-        rising = max(1, round(self.steps * self.warm_up))
-        return cosine_rate(self.learning_rate, step, self.steps, rising)
 
-
-def schedule(stages: Sequence[Sequence[int]], **changes: float) -> Schedule:
-    """A `Schedule` from lists, as a JSON configuration holds them."""
+def recipe(stages: Sequence[Sequence[int]], **changes: object) -> Recipe:
+    """A `Recipe` from lists, as a JSON configuration holds them."""
     pairs = tuple((int(size), int(steps)) for size, steps in stages)
-    return Schedule(stages=pairs, **changes)  # type: ignore[arg-type]
+    return Recipe(stages=pairs, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class LesionBatches:
+    """Makes the batch of any step: the same one for the same seed and step."""
+
+    lesions: tuple[Lesion, ...]
+    draws: NDArray[np.float64]
+    files: PictureFiles
+    recipe: Recipe
+    seed: int
+
+    def __call__(self, step: int, done: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """((N, 3, S, S) float32 in -1..1, columns of CLASSES (N,))."""
+        rng = np.random.default_rng((self.seed, step))
+        size = self.recipe.size_at(done)
+        places = rng.choice(len(self.lesions), self.recipe.batch, p=self.draws)
+        drawn = [self.lesions[place] for place in places]
+        crops = [training_crop(self.files.rgb(item.picture.path), item.bbox, size, rng) for item in drawn]
+        return to_network_input(np.stack(crops)), torch.tensor([item.label for item in drawn])
+
+
+class ClassifierTask:
+    """The classifier as a task of the training loop."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        training: tuple[Lesion, ...],
+        validation: tuple[Lesion, ...],
+        files: PictureFiles,
+        how: Recipe,
+        seed: int,
+        facts: Mapping[str, str],
+    ) -> None:
+        self.network = network.to(memory_format=torch.channels_last)
+        self._frozen = freeze_first_stages(network)
+        self._training, self._validation, self._how, self._seed = training, validation, how, seed
+        self._files = files
+        self._loss = class_loss(how.loss, class_counts(training), how.label_smoothing)
+        self._facts = dict(facts)
+        self.forward: nn.Module | None = None
+
+    def optimizer(self, rate: float) -> torch.optim.Optimizer:
+        """AdamW over what is not frozen."""
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, lr=rate, weight_decay=self._how.weight_decay)
+
+    def batch_maker(self) -> LesionBatches:
+        """Draws and crops."""
+        draws = draw_probabilities(self._training, self._how.balance_power, self._how.source_weights)
+        return LesionBatches(self._training, draws, self._files, self._how, self._seed)
+
+    def train_mode(self, network: nn.Module) -> None:
+        """All but the first stages, which stay as ImageNet left them."""
+        network.train()
+        for module in self._frozen:
+            module.eval()
+
+    def losses(self, network: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The chosen loss of a batch."""
+        crops, labels = batch
+        logits = (self.forward or network)(crops)
+        return {"loss": self._loss(logits.float(), labels)}
+
+    def score(self, network: nn.Module, done: float) -> float:
+        """Balanced accuracy on the validation part, one view each."""
+        logits = answers(network, self._validation, self._files, self._how.size_at(done), self._how.context)[
+            0
+        ]
+        labels = np.array([lesion.label for lesion in self._validation])
+        hits = logits.argmax(axis=1) == labels
+        return float(np.mean([hits[labels == column].mean() for column in np.unique(labels)]))
+
+    def facts(self) -> dict[str, str]:
+        """What the run is set up from."""
+        return self._facts
+
+
+@torch.inference_mode()
+def answers(
+    network: nn.Module, lesions: Sequence[Lesion], files: PictureFiles, size: int, context: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(N, 7) logits and (N, D) features of `lesions`, one view each, cut as in use."""
+    device = next(network.parameters()).device
+    head = network.get_submodule("classifier")
+    rows = []
+    for first in range(0, len(lesions), CHECK_BATCH):
+        part = lesions[first : first + CHECK_BATCH]
+        crops = np.stack(
+            [crop_in_use(files.rgb(each.picture.path), each.bbox, size, context) for each in part]
+        )
+        features = pooled_features(network, to_network_input(crops).to(device))
+        rows.append((head(features).cpu().numpy(), features.cpu().numpy()))
+    logits, features_of = zip(*rows, strict=True)
+    return np.concatenate(logits), np.concatenate(features_of)
+
+
+def crop_in_use(rgb: Rgb, bbox: Box, size: int, context: float) -> Rgb:
+    """The square (size, size, 3) of `rgb` that the product would show the network."""
+    return cut_square(rgb, square_around(bbox, rgb.shape[1], rgb.shape[0], context), size)
+
+
+def fingerprint(lesions: Sequence[Lesion]) -> str:
+    """A digest of which lesions these are: their names, boxes and classes."""
+    lines = "\n".join(f"{each.picture.isic_id} {each.bbox} {each.label}" for each in lesions)
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+class NothingToLearn(ValueError):
+    """The index leaves no lesion, or too few classes, on the training side."""
 
 
 class ClassifierTraining:
-    """One resumable run; `run()` trains to the schedule's end and exports the averaged weights."""
+    """One resumable run; `run()` trains as planned and exports the averaged weights."""
 
     def __init__(
         self,
         data_root: str,
         work_directory: str,
         weights: str,
-        plan: Schedule,
+        how: Recipe,
+        plan: Plan,
+        fold: int = 0,
         start: Start = "timm",
-        seed: int = 20,
-        threads: int = 1,
-        checkpoint_seconds: float = 150.0,
-        check_every: int = 250,
-        context: float = 1.5,
         go_on_from: str = "",
         architecture: str = ARCHITECTURE,
         compiled: bool = False,
+        cache: str = "",
+        cache_gigabytes: float = 6.0,
+        segmentation_bundle: str = "",
     ) -> None:
-        """`work_directory` holds the run's state, `weights` the exported file, `context` that of use.
+        """`data_root`: an index, or the folder of index.csv; `fold`: the one that is held out.
 
-        `go_on_from`: shipped weights to train further instead of those that `start` names. `compiled`:
-        through torch.compile, which is about a fifth faster on a CPU and needs a C++ compiler.
+        `work_directory` holds the run's state, `weights` is the file to export. `go_on_from`: shipped weights
+        to train further instead of those that `start` names. `compiled`: through torch.compile, which is
+        about a fifth faster on a CPU and needs a C++ compiler. `cache`: where decoded pictures
+        are kept, by default in `work_directory`; 0 gigabytes keep none. `segmentation_bundle`: folder of the
+        bundle that finds lesions without an outline; without it pictures that have none are left out.
         """
-        torch.set_num_threads(threads)
-        set_determinism(seed)
-        self.plan, self.seed, self.weights, self.context = plan, seed, Path(weights), context
-        self.start, self.check_every, self.checkpoint_seconds = start, check_every, checkpoint_seconds
-        self.work = Path(work_directory)
-        self.work.mkdir(parents=True, exist_ok=True)
+        plan.check_validation(how.validation_share)
+        data, directory = Path(data_root), Path(work_directory)
+        every = read_index(index_file(data))
+        files = decoded(every, Path(cache) if cache else directory / "decoded", cache_gigabytes)
+        boxes = self._boxes(every, files, directory, segmentation_bundle)
+        training, validation = training_lesions(data, fold, how, plan.seed, files, boxes)
         network = lesion_network(start, drop_rate=0.2, drop_path_rate=0.1, architecture=architecture)
         if go_on_from:
             load_half(Path(go_on_from), network)
-        network.to(memory_format=torch.channels_last)
-        self.frozen = freeze_first_stages(network)
-        trained = [p for p in network.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
-        self.state = TrainingState.of(network, optimizer)
-        self.architecture = architecture
-        self.forward = torch.compile(network) if compiled else network
-        self.loss = nn.CrossEntropyLoss(label_smoothing=plan.label_smoothing)
-        self.training, held_out = training_and_held_out(Path(data_root))
-        self.draws = draw_probabilities(self.training, plan.balance_power, plan.task1_weight)
-        self.checked = every_class(held_out, per_class=30, seed=seed)
+        facts = {"architecture": architecture, "start": start, "held_out_fold": str(fold)}
+        facts |= {"loss": how.loss, "trained_on": f"{len(training)} pictures {fingerprint(training)}"}
+        task = ClassifierTask(network, training, validation, files, how, plan.seed, facts)
+        if compiled:
+            task.forward = torch.compile(network)  # type: ignore[assignment]
+        self.weights = Path(weights)
+        self.loop = TrainingLoop(task, plan, directory)
 
-    @property
-    def checkpoint(self) -> Path:
-        """Where the run's state lies; written anew every `checkpoint_seconds`."""
-        return self.work / "checkpoint.pt"
+    @staticmethod
+    def _boxes(
+        every: Sequence[Picture], files: PictureFiles, directory: Path, bundle: str
+    ) -> dict[Path, Box | None]:
+        bare = [p for p in every if p.is_dermoscopy and p.dx in CLASSES and p.mask_path is None]
+        if not bundle or not bare:
+            return {}
+        return found_boxes(bare, Path(bundle), files, directory / "boxes.json")
 
-    def run(self) -> None:
+    def run(self) -> dict[str, str]:
         """Trains from the last checkpoint, or from the start, to the end; then exports."""
-        self.state.resume(self.checkpoint)
-        saved_at = time.monotonic()
-        with tqdm(
-            total=self.plan.steps, initial=self.state.step, file=sys.stderr, mininterval=10
-        ) as progress:
-            while self.state.step < self.plan.steps:
-                size = self.plan.size_at(self.state.step)
-                progress.set_postfix(loss=f"{self._train_step():.3f}", px=size, refresh=False)
-                progress.update()
-                if self.state.step % self.check_every == 0:
-                    self._check()
-                if time.monotonic() - saved_at > self.checkpoint_seconds:
-                    self.state.save(self.checkpoint)
-                    saved_at = time.monotonic()
-        self.state.save(self.checkpoint)
-        self.export()
+        return self.loop.run(self.weights)
 
-    def export(self) -> None:
-        """Writes the averaged weights, in half precision, to where the bundle ships them."""
-        facts = {"architecture": self.architecture, "start": self.start, "steps": str(self.state.step)}
-        save_half(self.weights, self.state.average.state_dict(), facts)
 
-    def _train_step(self) -> float:
-        self.state.network.train()
-        for module in self.frozen:
-            module.eval()
-        rng = np.random.default_rng((self.seed, self.state.step))
-        torch.manual_seed(self.seed + self.state.step)
-        crops, labels = self._batch(rng)
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = self.plan.rate_at(self.state.step)
-        self.state.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.forward(crops), labels)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.state.network.parameters(), 5.0)
-        self.state.optimizer.step()
-        self.state.end_step(self.plan.ema_decay)
-        return float(loss.detach())
-
-    def _batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        size = self.plan.size_at(self.state.step)
-        drawn = [self.training[i] for i in rng.choice(len(self.training), self.plan.batch, p=self.draws)]
-        crops = [training_crop(read_rgb(item.picture.path), item.bbox, size, rng) for item in drawn]
-        labels = torch.tensor([item.label for item in drawn])
-        return to_network_input(np.stack(crops)), labels
-
-    def _check(self) -> None:
-        """Balanced accuracy on a small held-out sample, one view each, appended to checks.jsonl."""
-        size = self.plan.size_at(self.state.step)
-        rows = [self._logits(lesion, size) for lesion in self.checked]
-        labels = np.array([lesion.label for lesion in self.checked])
-        hits = np.argmax(np.stack(rows), axis=1) == labels
-        recalls = [float(hits[labels == column].mean()) for column in range(len(CLASSES))]
-        note = {"step": self.state.step, "size": size, "balanced_accuracy": round(float(np.mean(recalls)), 4)}
-        with (self.work / "checks.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(note | {"recalls": [round(r, 2) for r in recalls]}) + "\n")
-
-    def _logits(self, lesion: Lesion, size: int) -> NDArray[np.float32]:
-        rgb = read_rgb(lesion.picture.path)
-        square = square_around(lesion.bbox, rgb.shape[1], rgb.shape[0], self.context)
-        crops = cut_square(rgb, square, size)[None]
-        logits, _ = logits_and_features(self.state.average, crops)
-        row: NDArray[np.float32] = logits[0]
-        return row
+def training_lesions(
+    data_root: Path,
+    fold: int,
+    how: Recipe,
+    seed: int,
+    files: PictureFiles | None = None,
+    boxes: Mapping[Path, Box | None] | None = None,
+) -> tuple[tuple[Lesion, ...], tuple[Lesion, ...]]:
+    """(training, validation) lesions without the held-out `fold`."""
+    wanted = [p for p in split_index(data_root, fold)[0] if how.source_weights.get(p.source, 1.0) > 0]
+    pictures, looked_at = validation_part(wanted, how.validation_share, seed)
+    training, validation = labelled_lesions(pictures, files, boxes), labelled_lesions(looked_at, files, boxes)
+    classes = int((class_counts(training) > 0).sum())
+    if classes < 2:
+        raise NothingToLearn(
+            f"{data_root}: {len(training)} lesions of {classes} classes to train on. Needed are pictures "
+            f"with one of {', '.join(CLASSES)} in the column dx and an outline in mask_path (or "
+            f"segmentation_bundle, which finds them), in folds other than {fold}"
+        )
+    return training, validation

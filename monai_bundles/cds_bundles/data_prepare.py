@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from cds_bundles.classes import CLASSES
 from cds_bundles.data_folders import Record, records
+from cds_bundles.index import FOLDS, grouped
 from cds_bundles.near_duplicates import alike, thumbnails
 
-FOLDS = 5
 SEED = 2018
 COLUMNS = (
     "path",
@@ -68,7 +68,7 @@ def prepare(folders: Sequence[Path], index: Path, folds: int = FOLDS, seed: int 
         raise NothingToPrepare(f"no picture with a row in {', '.join(map(str, folders))}")
     rows = [record for _, record in found]
     pairs = list(alike(thumbnails(record.path for record in rows)))
-    groups = grouped(rows, pairs)
+    groups = grouped([_identities(row) for row in rows], pairs)
     parts = dealt([record.dx if record.dx in CLASSES else "other" for record in rows], groups, folds, seed)
     index.parent.mkdir(parents=True, exist_ok=True)
     with index.open("w", newline="", encoding="utf-8") as stream:
@@ -85,25 +85,6 @@ def prepare(folders: Sequence[Path], index: Path, folds: int = FOLDS, seed: int 
     return Prepared(len(rows), len(set(groups)), tuple(by_fold), strangers)
 
 
-def grouped(rows: Sequence[Record], pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """A group number for each row: rows joined by lesion, patient, name or a pair share it (union-find)."""
-    parent = list(range(len(rows)))
-
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
-    first: dict[str, int] = {}
-    for place, row in enumerate(rows):
-        for name in _identities(row):
-            parent[root(place)] = root(first.setdefault(name, place))
-    for one, other in pairs:
-        parent[root(one)] = root(other)
-    return [root(place) for place in range(len(rows))]
-
-
 def _identities(record: Record) -> set[str]:
     named = (("lesion", record.lesion_id), ("patient", record.patient_id), ("picture", record.name))
     return {f"{kind} {name}" for kind, name in named if name}
@@ -113,6 +94,10 @@ def dealt(classes: Sequence[str], groups: Sequence[int], folds: int, seed: int) 
     """The fold of each row: groups whole, classes as evenly as they allow."""
     if len(set(groups)) < folds:
         raise NothingToPrepare(f"{len(set(groups))} groups of pictures can't be dealt into {folds} folds")
+    if max(Counter(classes).values()) < folds:
+        raise NothingToPrepare(
+            f"no class has {folds} pictures, one for each fold: ask for fewer with --folds"
+        )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     parts = np.zeros(len(classes), int)
     for number, (_, held_out) in enumerate(

@@ -19,7 +19,7 @@ from cds_bundles.index import HAM10000, SMARTPHONE, Picture, from_source, patien
 from cds_bundles.lesion_crops import Box, Rgb, mask_box
 from cds_bundles.metrics import Figure, Floats, bootstrap, roc_auc
 from cds_bundles.segmenter_data import Sources, drawn_scene, read_lesion, read_rgb
-from cds_bundles.segmenter_training import split_sources
+from cds_bundles.segmenter_sources import split_sources
 
 SEED = 31
 SPLIT = (

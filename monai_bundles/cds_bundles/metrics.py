@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cds_bundles import metric_ranking, metric_shares
+from cds_bundles.metric_resampling import SEED, TAIL, Measure, lesion_weights
+
 Places = NDArray[np.intp]
 Floats = NDArray[np.floating]
 
 ROUNDS = 1000
-LEVEL = 95.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +36,32 @@ class Figure:
         }
 
 
-def bootstrap(measure: Callable[[Places], float], groups: Sequence[str], seed: int = 0) -> Figure:
+def bootstrap(measure: Callable[[Places], float], groups: Sequence[str], seed: int = SEED) -> Figure:
     """`measure` of all cases, and the interval of it when whole groups (lesions) are drawn with replacement.
 
     `measure` takes the places of cases, with repeats; where it gives NaN for a draw, that draw is left out.
+    For what is no function of weights; the draws are those of `metric_resampling`.
     """
-    members = _members(groups)
-    rng = np.random.default_rng(seed)
+    group_of = np.unique(np.asarray(groups), return_inverse=True)[1]
+    every = np.arange(len(groups))
     draws = [
-        measure(np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]))
-        for _ in range(ROUNDS)
+        measure(np.repeat(every, times.astype(np.intp)))
+        for weights in lesion_weights(group_of, ROUNDS, seed)
+        for times in weights
     ]
-    low, high = np.nanpercentile(draws, ((100 - LEVEL) / 2, (100 + LEVEL) / 2))
-    return Figure(float(measure(np.arange(len(groups)))), float(low), float(high), len(groups))
-
-
-def _members(groups: Sequence[str]) -> list[Places]:
-    places: dict[str, list[int]] = {}
-    for place, group in enumerate(groups):
-        places.setdefault(group, []).append(place)
-    return [np.array(row) for row in places.values()]
-
-
-def recalls(labels: Places, predicted: Places, classes: int) -> Floats:
-    """Sensitivity of each class, NaN for one without cases."""
-    hits = np.bincount(labels[labels == predicted], minlength=classes).astype(np.float64)
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    return hits / np.where(counts > 0, counts, np.nan)
+    low, high = np.nanquantile(draws, (TAIL, 1 - TAIL))
+    return Figure(float(measure(every)), float(low), float(high), len(groups))
 
 
 def balanced_accuracy(labels: Places, predicted: Places, classes: int) -> float:
     """Mean sensitivity of the classes that have cases."""
-    return float(np.nanmean(recalls(labels, predicted, classes)))
+    return _plain(metric_shares.balanced_accuracy(labels, predicted, classes))
 
 
-def roc_auc(positive: NDArray[np.bool_], scores: Floats) -> float:
+def roc_auc(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
     """Area under the ROC curve: the share of (positive, negative) pairs in right order, ties half; or NaN."""
-    above, below = scores[positive], np.sort(scores[~positive])
-    if not above.size or not below.size:
-        return float("nan")
-    lower = np.searchsorted(below, above, side="left") + np.searchsorted(below, above, side="right")
-    return float(lower.mean() / (2 * below.size))
+    return _plain(metric_ranking.roc_auc(positive, np.asarray(scores, np.float64)))
+
+
+def _plain(measure: Measure) -> float:
+    return float(measure.compute(np.ones((1, len(measure.amounts))))[0])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cds_bundles.picture_files import Rgb, read_rgb
 from cds_bundles.resize import resize_rgb
 
 CORRELATION = 0.985
@@ -20,17 +20,14 @@ ROWS_AT_ONCE = 2048
 Thumbnails = NDArray[np.float32]
 
 
-def thumbnails(paths: Iterable[Path]) -> Thumbnails:
-    """(N, 768) float32, each row of mean zero and length one; `FileNotFoundError` for what can't be read."""
-    rows = [_thumbnail(path) for path in paths]
+def thumbnails(paths: Iterable[Path], read: Callable[[Path], Rgb] = read_rgb) -> Thumbnails:
+    """(N, 768) float32, each row of mean zero and length one; `UnreadablePicture` for what can't be read."""
+    rows = [_thumbnail(read(path)) for path in paths]
     return np.stack(rows) if rows else np.zeros((0, 3 * SIDE * SIDE), np.float32)
 
 
-def _thumbnail(path: Path) -> Thumbnails:
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise FileNotFoundError(path)
-    small = resize_rgb(bgr[..., ::-1].astype(np.uint8, copy=False), SIDE, SIDE).astype(np.float32)
+def _thumbnail(rgb: Rgb) -> Thumbnails:
+    small = resize_rgb(rgb, SIDE, SIDE).astype(np.float32)
     flat = (small.reshape(-1, 3) - small.reshape(-1, 3).mean(axis=0)).ravel()
     return np.asarray(flat / (np.linalg.norm(flat) + 1e-6), np.float32)
 

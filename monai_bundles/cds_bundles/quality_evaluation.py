@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from cds_bundles.index import HAM10000, SMARTPHONE, TASK1, Picture, from_source, patient_of, read_index, split
 from cds_bundles.metrics import Floats, Places, bootstrap, roc_auc
+from cds_bundles.picture_files import read_lesion, read_rgb
 from cds_bundles.quality import QualityAssessment, QualityGate
 from cds_bundles.quality_damage import DAMAGES
 from cds_bundles.quality_limits import Verdict
 from cds_bundles.quality_variants import VARIANTS, drawn_on
-from cds_bundles.segmenter_training import split_sources
+from cds_bundles.segmenter_sources import split_sources
+from cds_bundles.skin_tone import BLUISH_CAST, TONES, skin_tone
 
 SPLIT = "fold 0 of HAM10000 (by lesion), Task 1 and PAD-UFES-20 (by patient); skin beside held-out lesions"
 RULE_DB = 25.0
@@ -35,13 +37,6 @@ DRAWN_FRAME = (450, 600)
 SEED = 20
 
 FULL_FRAME, DICOM = "ham10000_full_frame", "isic2020_dicom"
-SKIN_TONES = (
-    ("ita_over_41_light", 41.0),
-    ("ita_28_to_41", 28.0),
-    ("ita_10_to_28", 10.0),
-    ("ita_under_10_dark", -91.0),
-)
-"""Lower ends of bands of the individual typology angle (Chardon et al., Int J Cosmet Sci 13:191, 1991)."""
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -193,32 +188,16 @@ def _share(hits: Mask, groups: Sequence[str]) -> dict[str, float | int]:
 
 
 def _by_tone(rows: Sequence[Judged]) -> dict[str, Any]:
-    bands = {name: [row for row in rows if row.tone == name] for name, _ in SKIN_TONES}
-    return {name: verdict_figures(found) for name, found in bands.items() if found}
-
-
-def skin_tone(rgb: Rgb, skin: Mask) -> str:
-    """Band of the individual typology angle of `rgb` (H, W, 3) where `skin`; the colours are uncalibrated."""
-    lab = cv2.cvtColor(rgb.astype(np.float32) / np.float32(255.0), cv2.COLOR_RGB2LAB)[skin]
-    lightness, _, yellowness = np.median(lab, axis=0)
-    angle = float(np.degrees(np.arctan2(lightness - 50.0, yellowness)))
-    angle = angle if angle <= 90 else 180 - angle
-    return next((name for name, lowest in SKIN_TONES if angle >= lowest), SKIN_TONES[-1][0])
+    names = (*(tone.name for tone in TONES), BLUISH_CAST)
+    bands = {name: [row for row in rows if row.tone == name] for name in names}
+    return {name.replace(" ", "_"): verdict_figures(found) for name, found in bands.items() if found}
 
 
 def _tone(picture: Picture) -> str:
-    if picture.mask_path is None:
-        return ""
-    mask = cv2.imread(str(picture.mask_path), cv2.IMREAD_GRAYSCALE)
-    skin = np.asarray(mask) == 0
-    return skin_tone(_read(picture.path), skin) if skin.mean() > 0.05 else ""
+    """The tone of the skin outside the mask, as `cds_bundles.skin_tone` names it."""
+    return skin_tone(*read_lesion(picture)).name if picture.mask_path else ""
 
 
 def _read(path: Path) -> Rgb:
     """The picture as uint8 (H, W, 3) sRGB; a DICOM file's pixels as pydicom decodes them."""
-    if path.suffix == ".dcm":
-        return np.asarray(dcmread(path).pixel_array, np.uint8)
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise FileNotFoundError(path)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(dcmread(path).pixel_array, np.uint8) if path.suffix == ".dcm" else read_rgb(path)

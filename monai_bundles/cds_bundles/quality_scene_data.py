@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from cds_bundles.index import SMARTPHONE, Picture, from_source, read_index
+from cds_bundles.index import HELD_OUT_FOLD, Picture, index_file, read_index, split, validation_part
+from cds_bundles.picture_files import PictureFiles
 from cds_bundles.quality_scene import KINDS, to_scene_batch
 from cds_bundles.quality_variants import on_darker_skin
 from cds_bundles.resize import resize_rgb
@@ -36,7 +36,7 @@ from cds_bundles.segmenter_data import (
     read_rgb,
     real_frame,
 )
-from cds_bundles.segmenter_training import split_sources
+from cds_bundles.segmenter_sources import split_sources, validation_sources
 
 SHARES = (0.42, 0.17, 0.28, 0.13)
 """How often each of KINDS is drawn."""
@@ -63,11 +63,24 @@ class SceneSources:
     photographs: tuple[Picture, ...]
 
     @classmethod
-    def of(cls, data_root: Path) -> SceneSources:
-        """The training side of the folder with index.csv."""
-        training, _ = split_sources(data_root)
-        smartphone = from_source(read_index(data_root / "index.csv"), SMARTPHONE)
-        return cls(training, tuple(each for each in smartphone if not each.held_out))
+    def of(cls, data: Path, fold: int = HELD_OUT_FOLD, files: PictureFiles | None = None) -> SceneSources:
+        """The training side of the index `data`, or of index.csv in that folder."""
+        every = read_index(index_file(data))
+        photographs, _ = split((p for p in every if p.is_photograph), fold)
+        return cls(split_sources(data, fold, files)[0], photographs)
+
+    def in_two(self, share: float, seed: int) -> tuple[SceneSources, SceneSources]:
+        """What is trained on, and about `share` of the pictures for looking on the way."""
+        rest, looked_at = validation_sources(self.dermoscopy, share, seed)
+        photographs, other = validation_part(self.photographs, share, seed)
+        return SceneSources(rest, photographs), SceneSources(looked_at, other)
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """How often each of KINDS is drawn: never what there are no pictures of."""
+        shares = np.array(SHARES)
+        shares[KINDS.index("photograph")] *= bool(self.photographs)
+        return np.asarray(shares / shares.sum())
 
     def draw(self, rng: Random, kind: str, height: int, width: int) -> Rgb:
         """A picture (height, width, 3) of `kind`, one of KINDS."""
@@ -99,7 +112,7 @@ class SceneSources:
 
         Now and then another photograph's lesion, or nothing, stands on the skin.
         """
-        if rng.random() < 0.2:
+        if rng.random() < 0.2 and any(each.mask_path for each in self.photographs):
             rgb = self._composed_photograph(rng, height, width)
         else:
             rgb = _closer(rng, _coarser(rng, read_rgb(self._any_photograph(rng).path)), height, width)
@@ -108,8 +121,8 @@ class SceneSources:
     def foreign(self, rng: Random, height: int, width: int) -> Rgb:
         """No skin: everyday photographs, drawn shapes and noise, pictures of skin in impossible colours."""
         kind = rng.random()
-        if kind < 0.5:
-            paths = self.dermoscopy.nonskin
+        paths = self.dermoscopy.nonskin
+        if kind < 0.5 and paths:
             rgb = _closer(rng, read_rgb(paths[int(rng.integers(len(paths)))]), height, width)
             return through_camera(rng, change_light(rng, rgb))
         if kind < 0.75:
@@ -119,20 +132,24 @@ class SceneSources:
     def _any_photograph(self, rng: Random) -> Picture:
         return self.photographs[int(rng.integers(len(self.photographs)))]
 
+    def _outlined_photograph(self, rng: Random) -> Picture:
+        outlined = [each for each in self.photographs if each.mask_path]
+        return outlined[int(rng.integers(len(outlined)))]
+
     def _composed_photograph(self, rng: Random, height: int, width: int) -> Rgb:
         skin = cover_with_skin(rng, self._bare_photograph(rng), height, width)
         return compose(rng, skin, int(rng.integers(0, 3)), self._photographed_lesion).rgb
 
     def _bare_photograph(self, rng: Random) -> Rgb:
         for _ in range(DRAWS):
-            part = lesion_free_part(*read_lesion(self._any_photograph(rng)))
+            part = lesion_free_part(*read_lesion(self._outlined_photograph(rng)))
             if part is not None:
                 return part
         raise LookupError(f"{DRAWS} photographs without enough skin beside the lesion")
 
     def _photographed_lesion(self, rng: Random) -> Fragment:
         for _ in range(DRAWS):
-            cut = cut_fragment(*read_lesion(self._any_photograph(rng)))
+            cut = cut_fragment(*read_lesion(self._outlined_photograph(rng)))
             if cut is not None:
                 return cut
         raise LookupError(f"{DRAWS} photographs without a lesion wholly in view")
@@ -160,21 +177,20 @@ def _closer(rng: Random, rgb: Rgb, height: int, width: int) -> Rgb:
     return cover_with_skin(rng, crop, height, width)
 
 
-class SceneBatches(Dataset[Batch]):
-    """Batch number `step` of a run: always the same for the same seed."""
+@dataclass(frozen=True, slots=True)
+class SceneBatches:
+    """Makes the batch of any step: the same one for the same seed and step."""
 
-    def __init__(self, sources: SceneSources, batch: int, steps: int, seed: int, short_side: int) -> None:
-        self.sources, self.batch, self.steps, self.seed = sources, batch, steps, seed
-        self.short_side = short_side
+    sources: SceneSources
+    batch: int
+    seed: int
+    short_side: int
 
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> Batch:
+    def __call__(self, step: int, _done: float = 0.0) -> Batch:
         """(pictures (N, 3, H, W) float32 in -1..1, places in KINDS (N,))."""
         rng = np.random.default_rng((self.seed, step))
         aspect = ASPECTS[int(rng.integers(len(ASPECTS)))]
         height, width = (MULTIPLE * round(self.short_side * side / MULTIPLE) for side in aspect)
-        labels: NDArray[np.intp] = rng.choice(len(KINDS), self.batch, p=SHARES)
+        labels: NDArray[np.intp] = rng.choice(len(KINDS), self.batch, p=self.sources.shares)
         pictures = [self.sources.draw(rng, KINDS[label], height, width) for label in labels]
         return to_scene_batch(pictures), torch.from_numpy(labels)

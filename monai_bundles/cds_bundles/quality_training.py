@@ -1,19 +1,31 @@
-"""What the quality gate's autoencoder is trained on: good dermoscopy of training lesions, lightly varied."""
+"""Training of the quality gate's autoencoder on good dermoscopy of training lesions, lightly varied."""
 
 from __future__ import annotations
 
-import re
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch import nn
 
 from cds_bundles.autoencoder import SHORT_SIDE, as_tensor
-from cds_bundles.index import HAM10000, TASK1, Picture, from_source, read_index, split
+from cds_bundles.index import (
+    HELD_OUT_FOLD,
+    Picture,
+    index_file,
+    read_index,
+    split_index,
+    validation_part,
+)
+from cds_bundles.picture_files import PictureFiles, decoded
+from cds_bundles.training_loop import Plan, TrainingLoop, negative_loss
 
+VALIDATION_BATCHES = 8
 KERNELS = (cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 """Shrinking kernels met in training; area averaging, the one in use, twice."""
 
@@ -24,27 +36,104 @@ JPEG_QUALITY = (50, 100)
 """Range of the quality at which half of the pictures are compressed once more."""
 
 
-def training_pictures(data_root: str | Path) -> tuple[Picture, ...]:
-    """Dermoscopy with a lesion, without the held-out lesions; `data_root` holds index.csv."""
-    pictures = read_index(Path(data_root) / "index.csv")
-    return split(from_source(pictures, HAM10000) + from_source(pictures, TASK1))[0]
+@dataclass(frozen=True, slots=True)
+class GoodBatches:
+    """Makes the batch of any step: (N, 3, S, S) float32 in [0, 1], the same for the same seed and step."""
+
+    pictures: tuple[Picture, ...]
+    files: PictureFiles
+    batch: int
+    seed: int
+
+    def __call__(self, step: int, _done: float = 0.0) -> torch.Tensor:
+        """Varied squares of SHORT_SIDE pixels."""
+        random = np.random.default_rng((self.seed, step))
+        places = random.integers(len(self.pictures), size=self.batch)
+        drawn = [self.files.rgb(self.pictures[place].path) for place in places]
+        return torch.stack([as_tensor(vary(rgb, random)) for rgb in drawn])
 
 
-class GoodPictures(Dataset[dict[str, torch.Tensor]]):
-    """Square pictures of `SHORT_SIDE` pixels, float32 (3, H, W) in [0, 1]; input and target are the same."""
+class AutoencoderTask:
+    """The autoencoder as a task of the training loop."""
 
-    def __init__(self, data_root: str, seed: int) -> None:
-        self._files = tuple(np.fromfile(p.path, np.uint8) for p in training_pictures(data_root))
-        self._random = np.random.default_rng(seed)
+    def __init__(
+        self,
+        network: nn.Module,
+        training: GoodBatches,
+        validation: GoodBatches,
+        facts: Mapping[str, str],
+    ) -> None:
+        self.network = network
+        self._training, self._validation, self._facts = training, validation, dict(facts)
 
-    def __len__(self) -> int:
-        return len(self._files)
+    def optimizer(self, rate: float) -> torch.optim.Optimizer:
+        """Adam over everything."""
+        return torch.optim.Adam(self.network.parameters(), lr=rate)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        rgb = cv2.imdecode(self._files[index], cv2.IMREAD_COLOR_RGB)
-        assert rgb is not None
-        image = as_tensor(vary(rgb.astype(np.uint8, copy=False), self._random))
-        return {"image": image, "label": image}
+    def batch_maker(self) -> GoodBatches:
+        """Pictures of the training side."""
+        return self._training
+
+    def train_mode(self, network: nn.Module) -> None:
+        """Nothing is frozen."""
+        network.train()
+
+    def losses(self, network: nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Mean squared error of the reconstruction."""
+        return {"squared_error": nn.functional.mse_loss(network(batch).float(), batch)}
+
+    def score(self, network: nn.Module, done: float) -> float:
+        """Mean PSNR in dB of batches of the validation part, always the same ones."""
+        error = -negative_loss(self, network, self._validation, VALIDATION_BATCHES)
+        return -10 * math.log10(max(error, 1e-12))
+
+    def facts(self) -> dict[str, str]:
+        """What the run is set up from."""
+        return self._facts
+
+
+class AutoencoderTraining:
+    """One resumable run; `run()` trains as planned and exports the averaged weights."""
+
+    def __init__(
+        self,
+        data_root: str,
+        run_directory: str,
+        weights: str,
+        network: nn.Module,
+        plan: Plan,
+        fold: int = HELD_OUT_FOLD,
+        batch: int = 32,
+        validation_share: float = 0.05,
+        cache: str = "",
+        cache_gigabytes: float = 6.0,
+    ) -> None:
+        """`data_root`: an index, or the folder of index.csv; `fold`: the one that is held out.
+
+        `validation_share`: of the training pictures, looked at on the way and not trained on. `cache`: where
+        decoded pictures are kept, by default in `run_directory`; 0 gigabytes keep none.
+        """
+        plan.check_validation(validation_share)
+        data, directory = Path(data_root), Path(run_directory)
+        training, looked_at = validation_part(split_index(data, fold)[0], validation_share, plan.seed)
+        if not training:
+            raise NothingToReconstruct(f"{data}: no dermoscopy of a lesion in folds other than {fold}")
+        every = read_index(index_file(data))
+        files = decoded(every, Path(cache) if cache else directory / "decoded", cache_gigabytes)
+        facts = {"bundle": "dermoscopy_quality_gate", "held_out_fold": str(fold)}
+        facts |= {"trained_on": f"{len(training)} pictures"}
+        learned, seen = (GoodBatches(part, files, batch, plan.seed) for part in (training, looked_at))
+        task = AutoencoderTask(network, learned, seen, facts)
+        self.weights = Path(weights)
+        self.loop = TrainingLoop(task, plan, directory, "autoencoder-")
+
+    def run(self) -> dict[str, str]:
+        """Trains from the last checkpoint, or from the start, to the end; then exports."""
+        return self.loop.run(self.weights)
+
+
+class NothingToReconstruct(ValueError):
+    """The index leaves no dermoscopy on the training side."""
 
 
 def vary(rgb: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
@@ -71,10 +160,3 @@ def _compress(rgb: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np
     decoded = cv2.imdecode(stream, cv2.IMREAD_COLOR)
     assert decoded is not None
     return decoded.astype(np.uint8, copy=False)
-
-
-def latest_checkpoint(directory: str | Path) -> str | None:
-    """The checkpoint of the most passes in `directory`, or None where training starts afresh."""
-    paths = Path(directory).glob("checkpoint_epoch=*.pt")
-    found = {int(re.findall(r"\d+", path.stem)[-1]): str(path) for path in paths}
-    return found[max(found)] if found else None

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from .index import HAM10000, TASK1, Picture, from_source
-from .near_duplicates import CORRELATION, closest, thumbnails
+from .picture_files import read_lesion as read_lesion
+from .picture_files import read_rgb as read_rgb
 from .resize import resize_rgb
 from .scene_artefacts import Mask, Random, Rgb, through_camera
 from .scene_drawing import smooth_noise
@@ -21,119 +18,20 @@ from .scene_foreign import drawn_shapes, foreign_colours, seen_again
 from .scenes import (
     CROWDED,
     USUAL,
-    Fragment,
     Layout,
     Scene,
     add_distractors,
     bounding_box,
     compose,
     cover_with_skin,
-    cut_fragment,
     drawn_skin,
-    lesion_free_part,
     through_dermatoscope,
 )
+from .segmenter_sources import DRAWS as DRAWS
+from .segmenter_sources import Sources as Sources
 
-BACKGROUND_SKIN = "background_skin"
-NON_SKIN = "nonskin"
 FRAMES = ((256, 256), (270, 360), (240, 320), (240, 320), (256, 320), (320, 240), (224, 336), (288, 288))
 """(height, width) that a training batch may have."""
-LARGEST_FRAGMENT_SHARE = 0.55
-"""Fragments cover at most this share of the picture they come from: the rest is needed as margin."""
-DRAWS = 200
-"""Random pictures looked at before a source is given up as unsuitable."""
-
-
-def read_rgb(path: Path) -> Rgb:
-    """The picture at `path` as (H, W, 3) uint8 sRGB; `FileNotFoundError` where it cannot be read."""
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise FileNotFoundError(path)
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-
-
-def read_mask(path: Path) -> Mask:
-    """The mask at `path` as boolean (H, W); `FileNotFoundError` where it cannot be read."""
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if grey is None:
-        raise FileNotFoundError(path)
-    return np.asarray(grey > 127)
-
-
-def read_lesion(picture: Picture) -> tuple[Rgb, Mask]:
-    """A picture and its lesion's mask, of one size."""
-    if picture.mask_path is None:
-        raise ValueError(f"{picture.path} has no mask")
-    rgb, mask = read_rgb(picture.path), read_mask(picture.mask_path)
-    if mask.shape != rgb.shape[:2]:
-        nearest = cv2.resize(mask.astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        mask = nearest.astype(bool)
-    return rgb, mask
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sources:
-    """One side of the split: outlined pictures of both collections, lesion-free skin, other photographs."""
-
-    task1: tuple[Picture, ...]
-    ham10000: tuple[Picture, ...]
-    skin: tuple[Path, ...]
-    nonskin: tuple[Path, ...]
-
-    def fragment(self, rng: Random) -> Fragment:
-        """A lesion wholly in view, cut from a random picture; `LookupError` where hardly any has one."""
-        for _ in range(DRAWS):
-            rgb, mask = read_lesion(self.lesion(rng))
-            cut = cut_fragment(rgb, mask) if mask.mean() < LARGEST_FRAGMENT_SHARE else None
-            if cut is not None:
-                return cut
-        raise LookupError(f"{DRAWS} pictures without a lesion wholly in view")
-
-    def lesion(self, rng: Random) -> Picture:
-        """A random outlined picture, as often from one collection as from the other."""
-        pool = self.task1 if rng.random() < 0.5 or not self.ham10000 else self.ham10000
-        return pool[int(rng.integers(len(pool)))]
-
-    def empty_skin(self, rng: Random) -> Rgb:
-        """Skin without a lesion: a background picture, or what lies beside a lesion; else `LookupError`."""
-        if rng.random() < 0.6:
-            return read_rgb(self.skin[int(rng.integers(len(self.skin)))])
-        for _ in range(DRAWS):
-            part = lesion_free_part(*read_lesion(self.lesion(rng)))
-            if part is not None:
-                return part
-        raise LookupError(f"{DRAWS} pictures without enough skin beside the lesion")
-
-
-def sources(
-    training: Sequence[Picture], held_out: Sequence[Picture], every: Sequence[Picture]
-) -> tuple[Sources, Sources]:
-    """(training, held-out); background skin goes where its parent picture is, other photographs alternate."""
-    held_out_ids = {picture.isic_id for picture in held_out}
-    skin = [picture.path for picture in from_source(every, BACKGROUND_SKIN)]
-    other = sorted(picture.path for picture in from_source(every, NON_SKIN))
-    train_skin = tuple(path for path in skin if parent_of(path) not in held_out_ids)
-    test_skin = tuple(path for path in skin if parent_of(path) in held_out_ids)
-    return (
-        Sources(_outlined(training, TASK1), _outlined(training, HAM10000), train_skin, tuple(other[0::2])),
-        Sources(_outlined(held_out, TASK1), _outlined(held_out, HAM10000), test_skin, tuple(other[1::2])),
-    )
-
-
-def parent_of(background: Path) -> str:
-    """Name of the picture that a background was cut from: `collection__NAME.jpg`."""
-    return background.stem.rpartition("__")[2]
-
-
-def _outlined(pictures: Sequence[Picture], source: str) -> tuple[Picture, ...]:
-    return tuple(p for p in from_source(pictures, source) if p.mask_path is not None)
-
-
-def without_duplicates(training: Sequence[Picture], held_out: Sequence[Picture]) -> tuple[Picture, ...]:
-    """`training` without what looks like a held-out picture under another name."""
-    ours, theirs = (thumbnails(picture.path for picture in side) for side in (training, held_out))
-    likeness = closest(ours, theirs)
-    return tuple(p for p, like in zip(training, likeness, strict=True) if like < CORRELATION)
 
 
 def as_whole_frame(rng: Random, rgb: Rgb, mask: Mask, height: int, width: int) -> Scene:
@@ -189,9 +87,8 @@ def _resized(rng: Random, rgb: Rgb, width: int, height: int) -> Rgb:
 
 
 def real_frame(rng: Random, source: Sources, height: int, width: int) -> Scene:
-    """A real outlined picture as a whole frame (Task 1 more often than HAM10000), lightly changed."""
-    pool = source.task1 if rng.random() < 0.6 else source.ham10000
-    rgb, mask = read_lesion(pool[int(rng.integers(len(pool)))])
+    """A real outlined picture as a whole frame, lightly changed."""
+    rgb, mask = source.files.lesion(source.frame(rng))
     return through_dermatoscope(rng, as_whole_frame(rng, rgb, mask, height, width), strength=0.35)
 
 
@@ -239,8 +136,8 @@ def empty_scene(rng: Random, source: Sources, height: int, width: int) -> Scene:
         skin = _ground(rng, source, height, width)
         skin = blotched(rng, skin) if rng.random() < 0.4 else skin
         return through_dermatoscope(rng, Scene(skin, ()), strength=rng.uniform(0.3, 2.0))
-    if kind < 0.85:
-        rgb = read_rgb(source.nonskin[int(rng.integers(len(source.nonskin)))])
+    if kind < 0.85 and source.nonskin:
+        rgb = source.files.rgb(source.nonskin[int(rng.integers(len(source.nonskin)))])
         rgb = foreign_colours(rng, rgb) if rng.random() < 0.3 else rgb
         return Scene(seen_again(rng, rgb, height, width), ())
     return Scene(through_camera(rng, drawn_shapes(rng, height, width)), ())
@@ -261,16 +158,15 @@ def any_scene(rng: Random, source: Sources, height: int, width: int) -> Scene:
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 
-class SceneBatches(Dataset[Batch]):
-    """Batch number `step` of a run: always the same for the same seed, so a resumed run goes on unchanged."""
+@dataclass(frozen=True, slots=True)
+class SceneBatches:
+    """Makes the batch of any step: the same one for the same seed and step."""
 
-    def __init__(self, source: Sources, batch_size: int, steps: int, seed: int) -> None:
-        self.source, self.batch_size, self.steps, self.seed = source, batch_size, steps, seed
+    source: Sources
+    batch_size: int
+    seed: int
 
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> Batch:
+    def __call__(self, step: int, _done: float = 0.0) -> Batch:
         """(pictures (3, H, W) float 0..1, targets as torchvision's detectors take them)."""
         rng = np.random.default_rng((self.seed, step))
         height, width = FRAMES[int(rng.integers(len(FRAMES)))]

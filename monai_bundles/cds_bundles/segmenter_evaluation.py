@@ -14,14 +14,14 @@ import torch
 from .index import Picture
 from .metric_instances import Finds, average_precision
 from .metric_instances import matched as taken_by
-from .metric_overlap import boundary_f1, thresholded_jaccard
+from .metric_overlap import boundary_f1, dice, iou, thresholded_jaccard
 from .metric_resampling import estimates
 from .scene_artefacts import Mask, Rgb
 from .scenes import Scene, compose, cover_with_skin, drawn_skin, through_dermatoscope
 from .segmentation import LesionInstance, LesionSegmenter
 from .segmenter_data import Sources, read_lesion, read_rgb
-from .segmenter_figures import Figure, dice, figure, iou, matched, whole_mask
-from .segmenter_training import split_sources
+from .segmenter_figures import Figure, figure, matched, whole_mask
+from .segmenter_sources import split_sources
 from .skin_tone import skin_tone
 
 SCENE_FRAME = (450, 600)

@@ -1,131 +1,128 @@
-"""Training of the segmenter: seeded, resumable at any step, averaged weights, half precision at the end."""
+"""Training of the segmenter on real, composed, drawn and empty scenes."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-import cv2
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, SequentialSampler, Subset
 
-from .index import HAM10000, TASK1, Picture, from_source, read_index, split
-from .segmenter_data import Batch, SceneBatches, Sources, sources, without_duplicates
+from .index import HELD_OUT_FOLD, index_file, read_index
+from .picture_files import decoded
+from .segmenter_data import Batch, SceneBatches
 from .segmenter_network import LesionMaskRCNN, build_segmenter, freeze_statistics, load_imagenet, pixels_last
-from .training_state import TrainingState, cosine_rate
-from .weights import save_half
+from .segmenter_sources import Sources, split_sources, validation_sources
+from .training_loop import Plan, TrainingLoop, negative_loss
 
-CHECKPOINT_SECONDS = 150.0
-GRADIENT_NORM = 5.0
-WARM_UP_STEPS = 150
-AVERAGING = 0.998
-"""Share of the averaged weights that one step keeps."""
+VALIDATION_SEED = 1
+"""Added to the run's seed: scenes to look at are not those that are trained on."""
 
 
-def split_sources(data_root: Path) -> tuple[Sources, Sources]:
-    """(training, held-out) sources of the folder with index.csv; look-alikes leave the training side."""
-    every = read_index(data_root / "index.csv")
-    training, held_out = split(_outlined(every))
-    return sources(without_duplicates(training, held_out), held_out, every)
+@dataclass(frozen=True, slots=True)
+class SegmenterRecipe:
+    """What the segmenter learns from, and how it looks at it."""
 
-
-def _outlined(every: tuple[Picture, ...]) -> tuple[Picture, ...]:
-    return from_source(every, TASK1) + from_source(every, HAM10000)
-
-
-@dataclass(slots=True)
-class SegmenterTraining:
-    """`run()` trains, or goes on from the last checkpoint in `run_directory`, and exports the weights."""
-
-    data_root: str
-    run_directory: str
-    weights: str
-    steps: int = 4000
-    batch_size: int = 4
-    peak_rate: float = 4e-4
+    batch: int = 4
     weight_decay: float = 1e-3
-    seed: int = 20170
-    threads: int = 1
+    source_weights: Mapping[str, float] = field(default_factory=dict)
+    """How often real frames of a source are drawn, against 1 for those not named."""
+    validation_share: float = 0.05
+    """Of the training pictures, looked at on the way and not trained on; 0 for none."""
+    validation_batches: int = 12
 
-    def run(self) -> None:
-        """Trains to the last step, writing checkpoints on the way and the shipped weights at the end."""
-        torch.set_num_threads(self.threads)
-        cv2.setNumThreads(1)
-        torch.manual_seed(self.seed)
-        state = self._state()
-        state.resume(self._checkpoint())
-        training, _ = split_sources(Path(self.data_root))
-        saved, began, first = time.monotonic(), time.monotonic(), state.step
-        for batch in self._batches(training, state.step):
-            losses = self._advance(state, batch)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                state.save(self._checkpoint())
-                saved = time.monotonic()
-            if state.step % 20 == 0:
-                self._report(state.step, losses, (time.monotonic() - began) / (state.step - first))
-        state.save(self._checkpoint())
-        origin = {"steps": str(state.step), "seed": str(self.seed)}
-        save_half(Path(self.weights), state.average.state_dict(), origin)
 
-    def _checkpoint(self) -> Path:
-        return Path(self.run_directory) / "checkpoint.pt"
+class SegmenterTask:
+    """The segmenter as a task of the training loop."""
 
-    def _batches(self, training: Sources, first: int) -> Iterator[Batch]:
-        batches = SceneBatches(training, self.batch_size, self.steps, self.seed)
-        rest = Subset(batches, range(first, self.steps))
-        in_order = SequentialSampler(rest)
-        yield from DataLoader(rest, batch_size=None, sampler=in_order, num_workers=1, prefetch_factor=6)
-
-    def _state(self) -> TrainingState:
+    def __init__(
+        self,
+        training: Sources,
+        validation: Sources,
+        how: SegmenterRecipe,
+        seed: int,
+        facts: Mapping[str, str],
+    ) -> None:
         network = build_segmenter()
         load_imagenet(network)
         pixels_last(network)
-        optimizer = torch.optim.AdamW(_groups(network, self.weight_decay), lr=self.peak_rate)
-        return TrainingState.of(network, optimizer)
+        self.network: nn.Module = network
+        self._training, self._validation, self._how, self._seed = training, validation, how, seed
+        self._facts = dict(facts)
 
-    def _advance(self, state: TrainingState, batch: Batch) -> dict[str, float]:
-        """One step of the optimiser; returns the losses."""
-        network = cast("LesionMaskRCNN", state.network.train())
-        freeze_statistics(network)
-        rate = cosine_rate(self.peak_rate, state.step, self.steps, WARM_UP_STEPS)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-        losses = network.losses(*batch)
-        state.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
-        state.optimizer.step()
-        state.end_step(AVERAGING)
-        return {name: float(loss.detach()) for name, loss in losses.items()}
-
-    def _report(self, step: int, losses: dict[str, float], seconds: float) -> None:
-        left = (self.steps - step) * seconds / 60
-        named = {name.removeprefix("loss_"): round(value, 3) for name, value in losses.items()}
-        print(
-            json.dumps(
-                {
-                    "step": step,
-                    "of": self.steps,
-                    "s_per_step": round(seconds, 3),
-                    "minutes_left": round(left, 1),
-                    **named,
-                }
-            ),
-            flush=True,
+    def optimizer(self, rate: float) -> torch.optim.Optimizer:
+        """AdamW; the pretrained body learns at half the rate, norms and biases do not decay."""
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            groups.setdefault((name.startswith("backbone.body"), parameter.ndim > 1), []).append(parameter)
+        decay = self._how.weight_decay
+        return torch.optim.AdamW(
+            [
+                {"params": own, "share": 0.5 if body else 1.0, "weight_decay": decay if matrix else 0.0}
+                for (body, matrix), own in groups.items()
+            ],
+            lr=rate,
         )
 
+    def batch_maker(self) -> SceneBatches:
+        """Scenes of the training side."""
+        return SceneBatches(self._training, self._how.batch, self._seed)
 
-def _groups(network: LesionMaskRCNN, decay: float) -> list[dict[str, object]]:
-    """The pretrained body learns at half the rate; norms and biases do not decay."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        groups.setdefault((name.startswith("backbone.body"), parameter.ndim > 1), []).append(parameter)
-    return [
-        {"params": parameters, "share": 0.5 if body else 1.0, "weight_decay": decay if matrix else 0.0}
-        for (body, matrix), parameters in groups.items()
-    ]
+    def train_mode(self, network: nn.Module) -> None:
+        """All but the statistics of ImageNet."""
+        network.train()
+        freeze_statistics(network)
+
+    def losses(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """The detector's losses and that of the lesion map."""
+        found = cast("LesionMaskRCNN", network).losses(*batch)
+        return {name.removeprefix("loss_"): loss for name, loss in found.items()}
+
+    def score(self, network: nn.Module, done: float) -> float:
+        """Minus the mean loss on scenes of the validation part, always the same ones."""
+        self.train_mode(network)
+        make = SceneBatches(self._validation, self._how.batch, self._seed + VALIDATION_SEED)
+        score = negative_loss(self, network, make, self._how.validation_batches)
+        network.eval()
+        return score
+
+    def facts(self) -> dict[str, str]:
+        """What the run is set up from."""
+        return self._facts
+
+
+class SegmenterTraining:
+    """One resumable run; `run()` trains as planned and exports the averaged weights."""
+
+    def __init__(
+        self,
+        data_root: str,
+        run_directory: str,
+        weights: str,
+        how: SegmenterRecipe,
+        plan: Plan,
+        fold: int = HELD_OUT_FOLD,
+        cache: str = "",
+        cache_gigabytes: float = 6.0,
+    ) -> None:
+        """`data_root`: an index, or the folder of index.csv; `fold`: the one that is held out.
+
+        `cache`: where decoded pictures are kept, by default in `run_directory`; 0 gigabytes keep none.
+        """
+        plan.check_validation(how.validation_share)
+        data, directory = Path(data_root), Path(run_directory)
+        every = read_index(index_file(data))
+        files = decoded(every, Path(cache) if cache else directory / "decoded", cache_gigabytes)
+        training, _ = split_sources(data, fold, files)
+        parts = validation_sources(training, how.validation_share, plan.seed)
+        training, validation = (part.weighted(how.source_weights) for part in parts)
+        facts = {"start": "package", "held_out_fold": str(fold), "trained_on": training.fingerprint()}
+        task = SegmenterTask(training, validation, how, plan.seed, facts)
+        self.weights = Path(weights)
+        self.loop = TrainingLoop(task, plan, directory)
+
+    def run(self) -> dict[str, str]:
+        """Trains from the last checkpoint, or from the start, to the end; then exports."""
+        return self.loop.run(self.weights)

@@ -19,7 +19,7 @@ from cds_bundles.classifier_network import (
     packaged_weights,
     to_network_input,
 )
-from cds_bundles.classifier_training import Schedule
+from cds_bundles.classifier_training import recipe
 from cds_bundles.digest import shipped_bundles
 from cds_bundles.index import HELD_OUT_FOLD, read_index
 from cds_bundles.lesion_augmentation import training_crop
@@ -128,10 +128,9 @@ def test_mask_box_is_tight_and_none_for_an_empty_mask() -> None:
     assert mask_box(mask) == (7, 4, 20, 9)
 
 
-def test_schedule_rises_falls_and_grows() -> None:
-    plan = Schedule(stages=((160, 100), (224, 100)))
-    assert (plan.steps, plan.size_at(99), plan.size_at(100), plan.size_at(500)) == (200, 160, 224, 224)
-    assert plan.rate_at(0) < plan.rate_at(12) > plan.rate_at(150) > plan.rate_at(199)
+def test_crops_grow_as_the_run_goes_on() -> None:
+    how = recipe([[160, 100], [224, 300]])
+    assert (how.steps, how.size_at(0.24), how.size_at(0.25), how.size_at(1.5)) == (400, 160, 224, 224)
 
 
 def test_weights_come_back_in_single_precision(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cds_bundles.cli import data
-from cds_bundles.data_folders import FolderUnknown, Record, records
-from cds_bundles.data_prepare import NothingToPrepare, dealt, grouped, prepare
-from cds_bundles.index import leaks, read_index
+from cds_bundles.data_folders import FolderUnknown, records
+from cds_bundles.data_prepare import NothingToPrepare, dealt, prepare
+from cds_bundles.index import grouped, leaks, read_index
 
 
 def draw(path: Path, seed: int) -> Path:
@@ -134,13 +134,12 @@ def test_look_alikes_share_a_fold_and_are_named(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None)
 def test_whoever_shares_a_lesion_or_patient_shares_a_group(pairs: list[tuple[int, int]]) -> None:
     rows = [
-        Record(Path(str(i)), f"p{i}", lesion_id=f"L{lesion}", patient_id=f"P{patient}" if patient else "")
-        for i, (lesion, patient) in enumerate(pairs)
+        {f"lesion {lesion}"} | ({f"patient {patient}"} if patient else set()) for lesion, patient in pairs
     ]
     groups = grouped(rows, ())
     for i, one in enumerate(rows):
         for j, other in enumerate(rows):
-            if one.lesion_id == other.lesion_id or (one.patient_id and one.patient_id == other.patient_id):
+            if one & other:
                 assert groups[i] == groups[j]
 
 

@@ -58,7 +58,7 @@ def test_split_drops_what_shares_a_lesion_or_a_picture_with_held_out_ones(tmp_pa
 
 def test_a_leak_is_found_and_named(tmp_path: Path) -> None:
     one, two, three = read_index(written(tmp_path, HELD_OUT, SAME_LESION, OTHER))
-    assert leaks((one, two, three)) == ("L1",)
+    assert leaks((one, two, three)) == ("lesion L1",)
     assert leaks((one, three)) == ()
     with pytest.raises(LeakFound, match="L1"):
         check_no_leak((two,), (one,))
@@ -75,9 +75,9 @@ def test_data_check_reports_leaks_and_missing_files(tmp_path: Path) -> None:
     answer = CliRunner().invoke(cli.data, ["check", "--index", str(index), "--json"])
     document = json.loads(answer.stdout)
     assert answer.exit_code == 1
-    assert document["leaks"] == ["L1"]
+    assert document["leaks"] == ["lesion L1"]
     assert len(document["missing_files"]) == 3
-    assert "leak: L1" in answer.stderr
+    assert "leak: lesion L1" in answer.stderr
 
 
 def test_data_check_without_an_index_is_wrong_usage(tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 
 from cds_bundles.autoencoder import network_input, psnr_db
-from cds_bundles.index import read_index
+from cds_bundles.index import read_index, split_index
 from cds_bundles.predictors import load_predictor
 from cds_bundles.quality import QualityGate
 from cds_bundles.quality_damage import DAMAGES, expose
-from cds_bundles.quality_evaluation import Judged, damage_figures, skin_tone
+from cds_bundles.quality_evaluation import Judged, damage_figures
 from cds_bundles.quality_limits import Limit, Side, defect_score, judge, read_limits, strangeness
 from cds_bundles.quality_measures import field_of_view, luma_of, measure
-from cds_bundles.quality_training import latest_checkpoint, training_pictures, vary
+from cds_bundles.quality_training import vary
 from cds_plugin.phantom.artefacts import through_camera
 from cds_plugin.phantom.scene import draw_phantom
 from cds_plugin.phantom.skin import draw_skin
@@ -277,14 +277,6 @@ def test_training_varies_pictures_but_keeps_their_shape(phantom: Rgb) -> None:
     assert not np.array_equal(seen[0], seen[1])
 
 
-def test_training_resumes_from_the_last_pass(tmp_path: Path) -> None:
-    assert latest_checkpoint(tmp_path) is None
-    for epoch in (2, 10, 9):
-        (tmp_path / f"checkpoint_epoch={epoch}.pt").touch()
-    found = latest_checkpoint(tmp_path)
-    assert found is not None and found.endswith("=10.pt")
-
-
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_keeps_shape_and_repeats_with_its_seed(phantom: Rgb, name: str) -> None:
     once, again = (DAMAGES[name](phantom, np.random.default_rng(4)) for _ in range(2))
@@ -301,12 +293,6 @@ def test_figures_tell_a_useful_score_from_a_useless_one() -> None:
     assert figures["non_diagnostic"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 30}
 
 
-@pytest.mark.parametrize(("lightness", "tone"), [(75.0, "ita_over_41_light"), (35.0, "ita_under_10_dark")])
-def test_skin_tone_by_typology_angle(lightness: float, tone: str) -> None:
-    rgb = a_dark_skin(lightness)
-    assert skin_tone(rgb, np.ones(rgb.shape[:2], bool)) == tone
-
-
 # Real pictures
 
 
@@ -315,7 +301,7 @@ def verdicts(gate: QualityGate, paths: list[Path]) -> Counter[str]:
 
 
 def test_held_out_lesions_are_not_trained_on(derm_test_data: Path) -> None:
-    training = training_pictures(derm_test_data)
+    training, _ = split_index(derm_test_data)
     assert len(training) > 9000
     assert not [picture for picture in training if picture.held_out]
 

@@ -26,15 +26,12 @@ from cds_bundles.scenes import (
 from cds_bundles.segmenter_data import (
     FRAMES,
     SceneBatches,
-    Sources,
     as_whole_frame,
     blotched,
     empty_scene,
-    parent_of,
-    sources,
     to_target,
-    without_duplicates,
 )
+from cds_bundles.segmenter_sources import Sources, parent_of, sources, without_duplicates
 
 SKIN = (222, 178, 150)
 PIGMENT = (96, 60, 44)
@@ -68,7 +65,7 @@ def one_side(tmp_path: Path) -> Sources:
     pictures = [a_picture(tmp_path, "isic2018_task1", f"ISIC_{n}", seed=n) for n in range(2)]
     skin = tmp_path / "task1__ISIC_9.png"
     cv2.imwrite(str(skin), np.full((200, 210, 3), 180, np.uint8))
-    return Sources(tuple(pictures), tuple(pictures), (skin,), (skin,))
+    return Sources((tuple(pictures), tuple(pictures)), (skin,), (skin,))
 
 
 def test_a_bounding_box_is_tight_and_its_end_exclusive() -> None:
@@ -222,10 +219,10 @@ def test_a_whole_frame_shows_the_lesion_once(seed: int) -> None:
 
 
 def test_a_step_of_a_run_is_the_same_every_time(one_side: Sources) -> None:
-    batches = SceneBatches(one_side, batch_size=2, steps=8, seed=5)
-    again = SceneBatches(one_side, batch_size=2, steps=8, seed=5)
+    batches = SceneBatches(one_side, batch_size=2, seed=5)
+    again = SceneBatches(one_side, batch_size=2, seed=5)
     for step in (0, 7):
-        (pictures, targets), (same, _) = batches[step], again[step]
+        (pictures, targets), (same, _) = batches(step), again(step)
         assert tuple(pictures[0].shape[1:]) in FRAMES
         assert all(bool((a == b).all()) for a, b in zip(pictures, same, strict=True))
         assert all(len(t["boxes"]) == len(t["masks"]) == len(t["labels"]) for t in targets)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cds_bundles.digest import shipped_bundles
 from cds_bundles.index import read_index, split
+from cds_bundles.metric_overlap import dice, iou
 from cds_bundles.predictors import load_predictor
 from cds_bundles.scenes import bounding_box, compose, drawn_skin
 from cds_bundles.segmentation import (
@@ -29,7 +30,7 @@ from cds_bundles.segmentation import (
 )
 from cds_bundles.segmenter_data import read_lesion
 from cds_bundles.segmenter_evaluation import finds_at, outline_row, precisions
-from cds_bundles.segmenter_figures import dice, figure, iou, matched, whole_mask
+from cds_bundles.segmenter_figures import figure, matched, whole_mask
 from cds_bundles.segmenter_network import CONTOUR_SIDE, build_segmenter, freeze_statistics
 from cds_bundles.weights import save_half
 
