@@ -28,6 +28,7 @@ from .scenes import (
     through_dermatoscope,
 )
 from .segmenter_sources import DRAWS as DRAWS
+from .segmenter_sources import NoneSuitable
 from .segmenter_sources import Sources as Sources
 
 FRAMES = ((256, 256), (270, 360), (240, 320), (240, 320), (256, 320), (320, 240), (224, 336), (288, 288))
@@ -93,15 +94,22 @@ def real_frame(rng: Random, source: Sources, height: int, width: int) -> Scene:
 
 
 def composed_scene(rng: Random, source: Sources, height: int, width: int, layout: Layout = USUAL) -> Scene:
-    """One to six real lesions on real, or now and then drawn, skin."""
+    """One to six real lesions on real, or now and then drawn, skin; drawn ones where none is wholly in view."""
     skin = _ground(rng, source, height, width)
-    return through_dermatoscope(rng, compose(rng, skin, int(rng.integers(1, 7)), source.fragment, layout))
+    try:
+        scene = compose(rng, skin, int(rng.integers(1, 7)), source.fragment, layout)
+    except NoneSuitable:
+        return drawn_scene(rng, height, width)
+    return through_dermatoscope(rng, scene)
 
 
 def _ground(rng: Random, source: Sources, height: int, width: int) -> Rgb:
     if rng.random() < 0.2:
         return drawn_skin(rng, height, width)
-    skin = cover_with_skin(rng, source.empty_skin(rng), height, width)
+    try:
+        skin = cover_with_skin(rng, source.empty_skin(rng), height, width)
+    except NoneSuitable:
+        return drawn_skin(rng, height, width)
     return add_distractors(rng, skin) if rng.random() < 0.1 else skin
 
 

@@ -34,6 +34,10 @@ DRAWS = 200
 """Random pictures looked at before a source is given up as unsuitable."""
 
 
+class NoneSuitable(LookupError):
+    """Among many pictures there was none with what was looked for."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sources:
     """One side of the split: outlined pictures by collection, lesion-free skin, other photographs."""
@@ -71,13 +75,13 @@ class Sources:
         return self.of_source(HAM10000)
 
     def fragment(self, rng: Random) -> Fragment:
-        """A lesion wholly in view, cut from a random picture; `LookupError` where hardly any has one."""
+        """A lesion wholly in view, cut from a random picture; `NoneSuitable` where hardly any has one."""
         for _ in range(DRAWS):
             rgb, mask = self.files.lesion(self.lesion(rng))
             cut = cut_fragment(rgb, mask) if mask.mean() < LARGEST_FRAGMENT_SHARE else None
             if cut is not None:
                 return cut
-        raise LookupError(f"{DRAWS} pictures without a lesion wholly in view")
+        raise NoneSuitable(f"{DRAWS} pictures without a lesion wholly in view")
 
     def lesion(self, rng: Random) -> Picture:
         """A random outlined picture, as often from one collection as from the others."""
@@ -91,14 +95,14 @@ class Sources:
         return pool[int(rng.integers(len(pool)))]
 
     def empty_skin(self, rng: Random) -> Rgb:
-        """Skin without a lesion: a background picture, or what lies beside a lesion; else `LookupError`."""
+        """Skin without a lesion: a background picture, or what lies beside a lesion; else `NoneSuitable`."""
         if self.skin and rng.random() < 0.6:
             return self.files.rgb(self.skin[int(rng.integers(len(self.skin)))])
         for _ in range(DRAWS):
             part = lesion_free_part(*self.files.lesion(self.lesion(rng)))
             if part is not None:
                 return part
-        raise LookupError(f"{DRAWS} pictures without enough skin beside the lesion")
+        raise NoneSuitable(f"{DRAWS} pictures without enough skin beside the lesion")
 
 
 class NothingOutlined(ValueError):
