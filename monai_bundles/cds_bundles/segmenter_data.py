@@ -94,7 +94,7 @@ def real_frame(rng: Random, source: Sources, height: int, width: int) -> Scene:
 
 
 def composed_scene(rng: Random, source: Sources, height: int, width: int, layout: Layout = USUAL) -> Scene:
-    """One to six real lesions on real, or now and then drawn, skin; drawn ones where none is wholly in view."""
+    """One to six real lesions on real or drawn skin; drawn lesions where none is wholly in view."""
     skin = _ground(rng, source, height, width)
     try:
         scene = compose(rng, skin, int(rng.integers(1, 7)), source.fragment, layout)
