@@ -15,9 +15,17 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from cds_plugin.errors import Refused, Unavailable
-from cds_plugin.photograph import ColourSource, Photograph, Picture, check_decodable, pixel_spacing_mm
+from cds_plugin.photograph import (
+    ColourSource,
+    Photograph,
+    Picture,
+    check_decodable,
+    frame_count,
+    pixel_spacing_mm,
+)
 from cds_plugin.photograph.checks import frame_size
 from cds_plugin.photograph.exchange import READY, Kind, Refusal, Reply, Request, receive_answer, send_request
 from cds_plugin.photograph.header import header_of, opened
@@ -64,8 +72,8 @@ class Decoder:
     ) -> None:
         self.close()
 
-    def decode(self, path: Path, max_pixels: int) -> Photograph:
-        """Return the photograph in a DICOM file.
+    def decode(self, path: Path, max_pixels: int, frame: int = 1) -> Photograph:
+        """Return the photograph in a DICOM file, or that frame of it where it has several.
 
         Raises Refused for all that is wrong with the file (codes: see `read_header` and `check_decodable`;
         no_pixel_data, stream_differs_from_header, damaged_pixels, too_much_memory, decoding_too_slow,
@@ -74,13 +82,14 @@ class Decoder:
         with opened(path) as stream:
             header = header_of(stream)
             check_decodable(header, max_pixels)
-            with self._decoded(stream.fileno(), Request(Kind.DICOM, max_pixels)) as (reply, pixels):
+            _check_number(frame, header)
+            with self._decoded(stream.fileno(), Request(Kind.DICOM, max_pixels, frame)) as (reply, pixels):
                 if (reply.rows, reply.columns) != frame_size(header):
                     raise Refused(
                         "damaged_pixels", "The decoded picture has another size.", "Send the object again."
                     )
                 rgb = _read_rgb(pixels, reply)
-        return Photograph(header, rgb, pixel_spacing_mm(header), ColourSource(reply.colour))
+        return Photograph(header, rgb, pixel_spacing_mm(header), ColourSource(reply.colour), frame)
 
     def decode_picture(self, path: Path, max_pixels: int) -> Picture:
         """Return a JPEG or PNG, upright; raises Refused and Unavailable as `decode` does."""
@@ -156,6 +165,12 @@ class Decoder:
         child.channel.close()
         if child.owner == os.getpid():
             _end(child.process)
+
+
+def _check_number(frame: int, header: Dataset) -> None:
+    count = frame_count(header) or 1
+    if not 1 <= frame <= count:
+        raise Refused("no_such_frame", f"There is no frame {frame} of {count}.", "Ask for another frame.")
 
 
 def _start() -> _Child:

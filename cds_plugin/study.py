@@ -45,11 +45,20 @@ class Verdict(StrEnum):
 
 
 class ResultKind(StrEnum):
-    """The objects that go back for one picture."""
+    """The objects that may go back for one picture; a rule calls them forms."""
 
     SEGMENTATION = "seg"
+    STRICT_SEGMENTATION = "seg-strict"
+    """The masks without any invented geometry."""
     REPORT = "sr"
     OVERLAY = "overlay"
+    PRESENTATION = "presentation"
+    PDF = "pdf"
+    HEAT_MAP = "heatmap"
+
+
+USUAL_KINDS = frozenset({ResultKind.SEGMENTATION, ResultKind.REPORT, ResultKind.OVERLAY})
+"""What is made of every picture; anything else only where a rule or a person asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,8 @@ class Lesion:
     """The diagnoses that can't be left out without missing the true one more often than promised."""
     ood_score: float | None = None
     """0-1: the share of held-out lesions that were less unlike those learned from; None where not known."""
+    tracking_uid: str | None = None
+    """The UID of a lesion that an earlier report knows already; None: it follows from picture and mask."""
 
     def __post_init__(self) -> None:
         if self.mask.shape != (self.bbox.height, self.bbox.width):
@@ -177,6 +188,16 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class HeatMap:
+    """Where in the crop (S, S, 3) around a lesion its finding is seen: `evidence` (S, S), 0-1."""
+
+    number: int
+    finding: LesionClass
+    crop: Rgb
+    evidence: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
     """What the pipeline says about one picture of (rows, columns) pixels.
 
@@ -192,6 +213,8 @@ class Analysis:
     patient_facts: tuple[str, ...] = ()
     """Which of "age", "sex" and "site" the probabilities rest on beside the picture."""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    heat_maps: tuple[HeatMap, ...] = ()
+    """Made only where their picture is wanted."""
 
     @property
     def analysed(self) -> bool:

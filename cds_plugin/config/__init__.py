@@ -5,6 +5,7 @@ from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
 from cds_plugin.config.peers import PeerEntry, Retrieve
+from cds_plugin.config.results import Profile, Results
 from cds_plugin.config.routing import Called, Destination, DestinationKind
 from cds_plugin.config.rule import ANY_CALLER, Action, Form, Priority, Repair, Route, Rule
 from cds_plugin.config.settings import (
@@ -43,7 +44,9 @@ __all__ = [
     "PeerEntry",
     "Port",
     "Priority",
+    "Profile",
     "Repair",
+    "Results",
     "Retrieve",
     "Route",
     "Rule",

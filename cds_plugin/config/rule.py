@@ -47,8 +47,19 @@ class Form(StrEnum):
     """A form in which results go to a destination."""
 
     SEG = "seg"
+    SEG_STRICT = "seg-strict"
+    """The masks without any invented geometry, whatever results.segmentation says."""
     SR = "sr"
     OVERLAY = "overlay"
+    PRESENTATION = "presentation"
+    """A Colour Softcopy Presentation State with the outlines."""
+    PDF = "pdf"
+    HEAT_MAP = "heatmap"
+    """A Secondary Capture of where each finding is seen."""
+
+
+USUAL_FORMS = (Form.SEG, Form.SR, Form.OVERLAY)
+FORMS = ", ".join(f'"{each}"' for each in Form)
 
 
 class Repair(StrEnum):
@@ -103,7 +114,7 @@ class Route(Table):
     """A destination, and the forms in which it gets results where they differ from the rule's."""
 
     destination: str = Field(min_length=1, description="the name of a destination")
-    form: tuple[Form, ...] | None = Field(None, min_length=1, description='a list of "seg", "sr", "overlay"')
+    form: tuple[Form, ...] | None = Field(None, min_length=1, description=f"a list of {FORMS}")
 
 
 class Rule(Table):
@@ -137,9 +148,7 @@ class Rule(Table):
     results_to: Annotated[
         tuple[Annotated[Route, BeforeValidator(_as_route)], ...], BeforeValidator(_listed)
     ] = Field((), description='names of destinations, or {destination = "...", form = [...]}')
-    form: tuple[Form, ...] = Field(
-        tuple(Form), min_length=1, description='what goes: a list of "seg", "sr", "overlay"'
-    )
+    form: tuple[Form, ...] = Field(USUAL_FORMS, min_length=1, description=f"what goes: a list of {FORMS}")
     quiet_seconds: float | None = Field(
         None,
         ge=0.1,

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from pydicom.uid import (
     UID,
+    ColorSoftcopyPresentationStateStorage,
     Comprehensive3DSRStorage,
     DermoscopicPhotographyImageStorage,
+    EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     SecondaryCaptureImageStorage,
@@ -20,9 +22,20 @@ MADE: Mapping[str, tuple[str, str]] = {
         ExplicitVRLittleEndian,
         "TID 1500, one measurement group (TID 1410) per lesion",
     ),
-    SecondaryCaptureImageStorage: (JPEGBaseline8Bit, "the picture with outlines and classes"),
+    SecondaryCaptureImageStorage: (
+        JPEGBaseline8Bit,
+        "the picture with outlines and classes; activation maps where a rule wants them",
+    ),
+    ColorSoftcopyPresentationStateStorage: (
+        ExplicitVRLittleEndian,
+        "outlines as polylines, a layer per lesion; where a rule wants it",
+    ),
+    EncapsulatedPDFStorage: (
+        ExplicitVRLittleEndian,
+        "a page with picture and findings; where a rule wants it",
+    ),
 }
-"""The results: SOP class, transfer syntax, and what is in it; each one per analysed picture."""
+"""The results: SOP class, transfer syntax, and what is in it; each one per analysed picture or frame."""
 MADE_FROM_PICTURES: Mapping[str, tuple[str, str]] = {
     DermoscopicPhotographyImageStorage: (
         f"{ExplicitVRLittleEndian}, {JPEGBaseline8Bit}",

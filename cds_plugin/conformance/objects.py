@@ -32,8 +32,8 @@ def _results() -> str:
 def _marks() -> str:
     return (
         "Each in a series of its own, in the study and of the patient of the picture. UIDs are derived "
-        "(2.25) from "
-        "the picture, the models and the revision: a repeated analysis makes the same objects. "
+        "(2.25) from the picture, the models, the settings that change results and the revision: a repeated "
+        "analysis makes the same objects. "
         f"Manufacturer is `{MANUFACTURER}`, Manufacturer's Model Name `{MODEL_NAME}`; Device UID lies below "
         f"`{DEVICE_UID_ROOT}` and changes with the models; Contributing Equipment Sequence names each model "
         f"with "

@@ -10,6 +10,7 @@ from cds_plugin.commitment.request import PUSH_MODEL
 from cds_plugin.conformance.contexts import accepted
 from cds_plugin.conformance.markdown import Section, bullets, table
 from cds_plugin.conformance.names import MADE, name, named, names
+from cds_plugin.photograph.checks import MAX_FRAMES
 from cds_plugin.pull.finding import STUDY_ROOT_FIND
 from cds_plugin.pull.getting import STUDY_ROOT_GET
 from cds_plugin.pull.moving import STUDY_ROOT_MOVE
@@ -93,9 +94,8 @@ def _analysed() -> str:
     made = names(MADE)
     return (
         table(("SOP class", "analysed"), rows)
-        + f"\n\nOne frame each. Everything else, and every object that this product made ({made}), is stored "
-        f"and "
-        "acknowledged with Success and never analysed."
+        + f"\n\nUp to {MAX_FRAMES} frames each, every frame by itself. Everything else, and every object "
+        f"that this product made ({made}), is stored and acknowledged with Success and never analysed."
     )
 
 

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from cds_plugin.photograph.checks import MINIMUM_SIDE, check_decodable
 from cds_plugin.photograph.clinical import ClinicalFacts
-from cds_plugin.photograph.facts import Acquisition, ColourSource, Photograph, Picture, pixel_spacing_mm
+from cds_plugin.photograph.facts import (
+    Acquisition,
+    ColourSource,
+    Photograph,
+    Picture,
+    frame_count,
+    pixel_spacing_mm,
+)
 from cds_plugin.photograph.header import read_header
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "Photograph",
     "Picture",
     "check_decodable",
+    "frame_count",
     "pixel_spacing_mm",
     "read_header",
 ]

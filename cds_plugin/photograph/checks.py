@@ -28,6 +28,8 @@ from cds_plugin.errors import Refused
 
 MINIMUM_SIDE = 32
 """Pixels of the short side: below this no structure of a lesion is left to judge."""
+MAX_FRAMES = 64
+"""Frames of one object: each is analysed for itself, and they are analysed in one go."""
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 JPEG_DCT = (JPEGBaseline8Bit, JPEGExtended12Bit)
@@ -44,14 +46,15 @@ IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInsta
 
 
 def check_decodable(header: Dataset, max_pixels: int) -> None:
-    """Raise Refused unless the header promises one 8-bit colour frame of an acceptable size.
+    """Raise Refused unless the header promises 8-bit colour frames, all together of an acceptable size.
 
-    Codes: missing_uid, invalid_uid, not_an_image, multi_frame, no_pixels, too_many_pixels, too_small,
+    Codes: missing_uid, invalid_uid, not_an_image, too_many_frames, no_pixels, too_many_pixels, too_small,
     unsupported_transfer_syntax, not_colour, not_8_bit, unsupported_colour.
     """
     _check_identifiers(header)
-    _check_one_frame(header)
-    check_size(*frame_size(header), max_pixels)
+    rows, columns = frame_size(header)
+    check_size(rows, columns, max_pixels)
+    _check_frames(header, rows * columns, max_pixels)
     _check_transfer_syntax(header)
     _check_colour(header)
     _check_bits(header)
@@ -92,11 +95,19 @@ def _check_identifiers(header: Dataset) -> None:
             raise Refused("invalid_uid", f"{keyword} is no valid UID.", "Correct the sending system.")
 
 
-def _check_one_frame(header: Dataset) -> None:
+def _check_frames(header: Dataset, pixels: int, max_pixels: int) -> None:
     frames = element_value(header, "NumberOfFrames") or 1
-    if frames != 1:
+    if not isinstance(frames, int) or not 1 <= frames <= MAX_FRAMES:
         raise Refused(
-            "multi_frame", "One frame per object is analysed.", "Send every frame as an object of its own."
+            "too_many_frames",
+            f"The object has {frames} frames; 1 to {MAX_FRAMES} are analysed.",
+            "Send the frames in several objects.",
+        )
+    if frames * pixels > max_pixels:
+        raise Refused(
+            "too_many_pixels",
+            f"The {frames} frames have {frames * pixels} pixels; the limit is {max_pixels}.",
+            "Send the frames in several objects, or raise worker.max_pixels.",
         )
 
 

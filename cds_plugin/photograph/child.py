@@ -102,15 +102,15 @@ def _decode(request: Request, own_bytes: int, file: int, pixels: int) -> Reply:
             raise Refused("file_too_large", f"The file has {size} bytes.", "Send a smaller picture.")
         allowance = own_bytes + SPARE_BYTES + COPIES_OF_FILE * size
         if request.kind is Kind.DICOM:
-            return _decode_dicom(stream, request.max_pixels, allowance, pixels)
+            return _decode_dicom(stream, request, allowance, pixels)
         return _decode_file(stream.read(), request.max_pixels, allowance, pixels)
 
 
-def _decode_dicom(stream: BinaryIO, max_pixels: int, allowance: int, pixels: int) -> Reply:
+def _decode_dicom(stream: BinaryIO, request: Request, allowance: int, pixels: int) -> Reply:
     header = header_of(stream)
-    check_decodable(header, max_pixels)
+    check_decodable(header, request.max_pixels)
     _limit(allowance + BYTES_PER_PIXEL * math.prod(frame_size(header)))
-    rgb, colour = decode_dataset(dataset_of(stream, allowance))
+    rgb, colour = decode_dataset(dataset_of(stream, allowance), request.frame)
     _write(pixels, np.ascontiguousarray(rgb).data)
     return Reply(
         rgb.shape[0], rgb.shape[1], colour, lossy=False, profile_bytes=0, jpeg_bytes=0, jpeg_is_rgb=False

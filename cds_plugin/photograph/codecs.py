@@ -9,7 +9,7 @@ import numpy as np
 from openjpeg.utils import decode, get_parameters
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import RLELossless
 
@@ -39,11 +39,15 @@ YBR = ("YBR_FULL", "YBR_FULL_422")
 WAVELET_FACTS = ("rows", "columns", "samples_per_pixel", "precision")
 
 
-def decode_dataset(dataset: Dataset) -> tuple[Rgb, ColourSource]:
-    """Return sRGB uint8 (rows, columns, 3) of a whole data set that `check_decodable` has passed."""
+def decode_dataset(dataset: Dataset, frame: int = 1) -> tuple[Rgb, ColourSource]:
+    """Return sRGB uint8 (rows, columns, 3) of one frame, 1 and up, of a whole data set.
+
+    `check_decodable` must have passed it; all but the frame is dropped from it.
+    """
     if not dataset.get("PixelData"):
         raise Refused("no_pixel_data", "The image has no pixel data.", "Send the object with its pixels.")
     syntax = transfer_syntax_of(dataset)
+    _keep_only(dataset, syntax, frame)
     profile = dataset.get("ICCProfile")
     if syntax in JPEG_DCT:
         rgb, embedded = _decode_dct(_encoded(dataset), dataset)
@@ -51,6 +55,38 @@ def decode_dataset(dataset: Dataset) -> tuple[Rgb, ColourSource]:
     if syntax in JPEG_WAVELET:
         return to_srgb(_decode_wavelet(_encoded(dataset), dataset), profile)
     return to_srgb(_to_rgb(_decode_samples(dataset, syntax), dataset), profile)
+
+
+def _keep_only(dataset: Dataset, syntax: str, frame: int) -> None:
+    """Make an object of several frames one of a single frame."""
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames == 1:
+        return
+    data = dataset.PixelData
+    if syntax in NATIVE:
+        size = _native_frame_bytes(dataset, frames)
+        dataset.PixelData = data[(frame - 1) * size : frame * size]
+    else:
+        offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+        extended = offsets if all(offsets) else None
+        encoded = get_frame(data, frame - 1, number_of_frames=frames, extended_offsets=extended)
+        dataset.PixelData = encapsulate([encoded], has_bot=False)
+    dataset.NumberOfFrames = 1
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        dataset.pop(keyword, None)
+
+
+def _native_frame_bytes(dataset: Dataset, frames: int) -> int:
+    """Return the bytes of one of several frames, whose chroma may be subsampled (PS3.3 C.7.6.3.1.2)."""
+    rows, columns = frame_size(dataset)
+    whole = rows * columns * int(dataset.SamplesPerPixel)
+    subsampled = (
+        dataset.PhotometricInterpretation == "YBR_FULL_422" and len(dataset.PixelData) < whole * frames
+    )
+    size = whole // 3 * 2 if subsampled else whole
+    if size * frames > len(dataset.PixelData):
+        raise damaged()
+    return size
 
 
 def _decode_samples(dataset: Dataset, syntax: str) -> Samples:

@@ -22,10 +22,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Decode the file of the first descriptor into the second."""
+    """Decode the file of the first descriptor, of a DICOM object that frame, into the second."""
 
     kind: Kind
     max_pixels: int
+    frame: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def receive_request(channel: socket.socket) -> tuple[Request, int, int] | None:
     if not message:
         return None
     fields = json.loads(message)
-    return Request(Kind(fields["kind"]), fields["max_pixels"]), descriptors[0], descriptors[1]
+    request = Request(Kind(fields["kind"]), fields["max_pixels"], fields["frame"])
+    return request, descriptors[0], descriptors[1]
 
 
 def send_answer(channel: socket.socket, answer: Reply | Refusal) -> None:

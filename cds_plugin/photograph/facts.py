@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage
 
 from cds_plugin.elements import element_value
 from cds_plugin.photograph.clinical import ClinicalFacts, clinical_facts_of
@@ -40,15 +41,17 @@ class Acquisition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Photograph:
-    """One decoded instance: `rgb` is uint8 (rows, columns, 3) in sRGB; spacing is (row, column) in mm.
+    """One decoded frame: `rgb` is uint8 (rows, columns, 3) in sRGB; spacing is (row, column) in mm.
 
-    `header` holds every element before the pixels, and `file_meta`.
+    `header` holds every element of the object before its pixels, and `file_meta`.
     """
 
     header: Dataset
     rgb: Rgb
     pixel_spacing_mm: tuple[float, float] | None
     colour: ColourSource = ColourSource.ASSUMED_SRGB
+    frame: int = 1
+    """Which frame of the object it is; 1 for an object of one."""
 
     @property
     def acquisition(self) -> Acquisition:
@@ -85,6 +88,17 @@ def pixel_spacing_mm(header: Dataset) -> tuple[float, float] | None:
         return None
     plausible = all(math.isfinite(each) and 0 < each <= LARGEST_SPACING_MM for each in (row, column))
     return (row, column) if plausible else None
+
+
+def frame_count(header: Dataset) -> int | None:
+    """Return how many frames an object of several frames has; None for an object that is one picture.
+
+    An object of the multi-frame class is one of several frames also where it holds a single one.
+    """
+    frames = element_value(header, "NumberOfFrames")
+    count = int(frames) if isinstance(frames, int) and frames > 0 else 1
+    several = element_value(header, "SOPClassUID") == MultiFrameTrueColorSecondaryCaptureImageStorage
+    return count if several or count > 1 else None
 
 
 def acquisition_of(header: Dataset) -> Acquisition:

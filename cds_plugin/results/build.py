@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -12,13 +12,23 @@ from pydicom.dataset import Dataset
 
 from cds_plugin.elements import element_value
 from cds_plugin.errors import Refused
+from cds_plugin.results.capture import build_heat_map, build_overlay
 from cds_plugin.results.context import ResultContext
-from cds_plugin.results.overlay import build_overlay
+from cds_plugin.results.document import build_document
 from cds_plugin.results.predecessors import Predecessor
+from cds_plugin.results.presentation import build_presentation
 from cds_plugin.results.report import build_report
 from cds_plugin.results.segmentation import build_segmentation
 from cds_plugin.results.source import Source, read_source
-from cds_plugin.study import Analysis, ResultKind, Rgb
+from cds_plugin.study import USUAL_KINDS, Analysis, ResultKind, Rgb
+
+SEGMENTATIONS = (ResultKind.SEGMENTATION, ResultKind.STRICT_SEGMENTATION)
+PICTURES: Mapping[ResultKind, Callable[[ResultContext, Rgb], Dataset]] = {
+    ResultKind.OVERLAY: build_overlay,
+    ResultKind.HEAT_MAP: build_heat_map,
+    ResultKind.PRESENTATION: build_presentation,
+    ResultKind.PDF: build_document,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +45,14 @@ class BuiltResult:
         return file.getvalue()
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which objects are to be made; `strict` is whether the usual SEG goes without invented geometry."""
+
+    kinds: frozenset[ResultKind] = USUAL_KINDS
+    strict: bool = False
+
+
 def build_results(
     photograph_header: Dataset,
     rgb: Rgb | None,
@@ -42,28 +60,40 @@ def build_results(
     revision: int,
     created: datetime | None = None,
     predecessors: Sequence[Predecessor] = (),
+    frame: int | None = 1,
+    wanted: Wanted = Wanted(),
 ) -> tuple[BuiltResult, ...]:
-    """Return SEG (where there are lesions), SR (always) and overlay (where there are pixels) of one picture.
+    """Return the wanted objects of one picture: SEG only where there are lesions, pictures only of pixels.
 
     `photograph_header` is the source without its pixels, `rgb` its (rows, columns, 3) pixels in sRGB or None
     when it could not be decoded, `created` the aware moment to write into the objects, now by default,
-    `predecessors` the earlier reports that the SR names.
-    The same input, software, bundles, revision and moment give the same bytes.
-    Raises Refused when the header can't be referred to, or its size is not that of the analysis.
+    `predecessors` the earlier reports that the SR names, `frame` which frame the picture is, 1 and up, where
+    the source has several, None for all of it. The same input, software, bundles, settings, revision and
+    moment give the same bytes. Raises Refused when the header can't be referred to, or its size is not that
+    of the analysis.
     """
-    source = read_source(photograph_header)
+    source = read_source(photograph_header, frame)
     _check_size(source, rgb, analysis)
-    context = ResultContext(source, analysis, revision, created or datetime.now(UTC), tuple(predecessors))
-    return tuple(_build(context, rgb))
+    moment = created or datetime.now(UTC)
+    followed = tuple(
+        each for each in predecessors if source.frame is None or each.frame in (None, source.frame)
+    )
+    context = ResultContext(source, analysis, revision, moment, followed, wanted.strict)
+    return tuple(_build(context, rgb, wanted.kinds))
 
 
-def _build(context: ResultContext, rgb: Rgb | None) -> Iterator[BuiltResult]:
-    segmentation = build_segmentation(context) if context.analysis.lesions else None
-    if segmentation is not None:
-        yield BuiltResult(ResultKind.SEGMENTATION, segmentation)
-    yield BuiltResult(ResultKind.REPORT, build_report(context, segmentation))
+def _build(context: ResultContext, rgb: Rgb | None, kinds: frozenset[ResultKind]) -> Iterator[BuiltResult]:
+    segmentations = []
+    for kind in SEGMENTATIONS if context.analysis.lesions else ():
+        if kind in kinds:
+            segmentations.append(build_segmentation(context, kind))
+            yield BuiltResult(kind, segmentations[-1])
+    if ResultKind.REPORT in kinds:
+        yield BuiltResult(ResultKind.REPORT, build_report(context, segmentations))
     if rgb is not None:
-        yield BuiltResult(ResultKind.OVERLAY, build_overlay(context, rgb))
+        for kind, build in PICTURES.items():
+            if kind in kinds:
+                yield BuiltResult(kind, build(context, rgb))
 
 
 def _check_size(source: Source, rgb: Rgb | None, analysis: Analysis) -> None:

@@ -78,6 +78,13 @@ ABNORMAL_STRUCTURE = _row(
 SKIN_LESION = _row("95324001", "SCT", "Skin lesion", "type of a segment", "CID 6054")
 ARTIFICIAL_INTELLIGENCE = _row("123110", "DCM", "Artificial Intelligence", "algorithm family", "CID 7162")
 PROCESSING_EQUIPMENT = _row("109102", "DCM", "Processing Equipment", "contributing equipment", "CID 7005")
+SIDES: Mapping[str, Code] = {
+    "L": _row("7771000", "SCT", "Left", "laterality of the site", "CID 244"),
+    "R": _row("24028007", "SCT", "Right", "laterality of the site", "CID 244"),
+    "B": _row("51440002", "SCT", "Bilateral", "laterality of the site", "CID 244"),
+}
+FINDING_SITE = _row("363698007", "SCT", "Finding Site", "body site that the picture names", "TID 1410")
+LATERALITY = _row("272741003", "SCT", "Laterality", "of the finding site", "TID 1410")
 AREA = _row("42798000", "SCT", "Area", "area of the mask", "CID 7469")
 DIAMETER = _row("81827009", "SCT", "Diameter", "diameter of the circle of equal area", "CID 7469")
 LONG_AXIS = _row("103339001", "SCT", "Long axis", "greatest distance across the largest part", "CID 7469")
@@ -110,6 +117,30 @@ PROBABILITIES: Mapping[LesionClass, Code] = {
 MALIGNANCY = _private(
     "PROB_malignant", "Probability of a malignant or premalignant class", "sum of akiec, bcc and mel, 0-1"
 )
+MALIGNANCY_THRESHOLD = _private(
+    "THRESHOLD", "Malignancy threshold of the operating point", "at or above it a lesion is flagged, 0-1"
+)
+WANTED_SENSITIVITY = _private(
+    "SENSITIVITY", "Sensitivity that the threshold was fitted to", "on held-out pictures, 0-1"
+)
+MALIGNANCY_FLAG = _private("FLAG", "Malignancy against the operating point", "per lesion")
+FLAGS: Mapping[bool, Code] = {
+    True: _private("FLAGGED", "At or above the malignancy threshold", "value of FLAG"),
+    False: _private("NOT_FLAGGED", "Below the threshold; does not exclude disease", "value of FLAG"),
+}
+PREDICTION_SET = _private(
+    "PREDICTION_SET", "Diagnosis in the prediction set", "one item for each class that can not be left out"
+)
+OOD_SCORE = _private(
+    "OOD_SCORE", "Out-of-distribution score", "share of held-out lesions less unlike those learned from, 0-1"
+)
+FAMILIARITY = _private("FAMILIARITY", "Likeness to the lesions learned from", "per lesion, a hint")
+FAMILIAR: Mapping[bool, Code] = {
+    True: _private("FAMILIAR", "Not unlike the lesions learned from", "value of FAMILIARITY"),
+    False: _private(
+        "UNFAMILIAR", "Unlike the lesions learned from; answers may mislead", "value of FAMILIARITY"
+    ),
+}
 CLASS_INCLUDES = _private("CLASS_INCLUDES", "Diagnosis included in the class", "beside a group of diagnoses")
 
 _VALUE_SET = "a published value set expanded by a terminology server (morphology)"
@@ -132,6 +163,32 @@ MEMBERS: Mapping[LesionClass, tuple[Code, ...]] = {
     LesionClass.VASC: (_row("400210000", "SCT", "Hemangioma", "included in vasc", "CID 6030"),),
 }
 """Classes that are groups: some diagnoses in the group, none of which is asserted."""
+
+BY_TEMPLATE = (
+    _row("121049", "DCM", "Language of Content Item and Descendants", "language of the report", "TID 1204"),
+    _row("en-US", "RFC5646", "English (United States)", "language of the report", "CID 5000"),
+    _row("121005", "DCM", "Observer Type", "a device observed", "TID 1002"),
+    _row("121012", "DCM", "Device Observer UID", "another model, another UID", "TID 1004"),
+    _row("121013", "DCM", "Device Observer Name", "the product", "TID 1004"),
+    _row("121014", "DCM", "Device Observer Manufacturer", "the product", "TID 1004"),
+    _row("121015", "DCM", "Device Observer Model Name", "the product", "TID 1004"),
+    _row("121016", "DCM", "Device Observer Serial Number", "of product and models", "TID 1004"),
+    _row("125007", "DCM", "Measurement Group", "one per lesion", "TID 1410"),
+    _row("112039", "DCM", "Tracking Identifier", "of a lesion", "TID 1410"),
+    _row("112040", "DCM", "Tracking Unique Identifier", "of a lesion, over all revisions", "TID 1410"),
+    _row("276214006", "SCT", "Finding category", "of a lesion", "TID 1410"),
+    _row("121071", "DCM", "Finding", "likeliest class of a lesion", "TID 1410"),
+    _row("111030", "DCM", "Image Region", "outline of a lesion", "TID 1410"),
+    _row("370129005", "SCT", "Measurement Method", "of the diameter", "TID 300"),
+    _row("111000", "DCM", "Algorithm Family", "of a bundle", "TID 4019"),
+    _row("111001", "DCM", "Algorithm Name", "of a bundle", "TID 4019"),
+    _row("111003", "DCM", "Algorithm Version", "of a bundle", "TID 4019"),
+    _row("111002", "DCM", "Algorithm Parameters", "digest, operating point, patient facts", "TID 4019"),
+    _row("122405", "DCM", "Algorithm Manufacturer", "of a bundle", "TID 4019"),
+    _row("113076", "DCM", "Segmentation", "derivation of the SEG", "CID 7203"),
+    _row("121322", "DCM", "Source image for image processing operation", "picture of the SEG", "CID 7202"),
+)
+"""What highdicom writes by the templates."""
 
 CODE_TABLE: tuple[CodeRow, ...] = tuple(_ROWS)
 

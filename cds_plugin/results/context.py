@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -29,15 +31,19 @@ class ResultContext:
     revision: int
     created: datetime
     predecessors: tuple[Predecessor, ...] = ()
+    strict: bool = False
+    """Whether the usual SEG goes without invented geometry."""
 
     def uid(self, *parts: str) -> UID:
-        """Derive a UID from the picture, the software, the bundles, the revision and `parts`."""
+        """Derive a UID from picture, software, bundles, revision, what settings change, and `parts`."""
         return derive_uid(
             SOFTWARE_VERSION,
-            self.source.study_instance_uid,
-            self.source.sop_instance_uid,
+            *self._picture,
             *(bundle.sha256 for bundle in self.analysis.bundles),
             str(self.revision),
+            repr(self.analysis.operating_point),
+            repr(self.analysis.patient_facts),
+            *(["strict"] if self.strict else []),
             *parts,
         )
 
@@ -50,8 +56,28 @@ class ResultContext:
         return self.uid("series", kind)
 
     def tracking_uid(self, lesion: Lesion) -> UID:
-        """Return the UID that ties a segment of the SEG to a group of the SR."""
-        return self.uid("lesion", str(lesion.number))
+        """Return the UID that ties a segment of the SEG to a group of the SR, over all revisions.
+
+        It follows from the picture and the mask alone, so a re-run that finds the same mask gives the same.
+        """
+        if lesion.tracking_uid is not None:
+            return UID(lesion.tracking_uid)
+        twins = sum(_same_mask(each, lesion) for each in self.analysis.lesions if each.number < lesion.number)
+        mask = hashlib.sha256(np.packbits(lesion.mask).tobytes()).hexdigest()
+        return derive_uid("lesion", *self._picture, str(lesion.bbox.as_list()), mask, *["twin"] * twins)
+
+    @property
+    def _picture(self) -> tuple[str, ...]:
+        frame = self.source.frame
+        return (
+            self.source.study_instance_uid,
+            self.source.sop_instance_uid,
+            *([f"frame {frame}"] if frame is not None else []),
+        )
+
+
+def _same_mask(one: Lesion, other: Lesion) -> bool:
+    return one.bbox == other.bbox and np.array_equal(one.mask, other.mask)
 
 
 def tracking_identifier(lesion: Lesion) -> str:

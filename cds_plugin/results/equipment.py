@@ -22,7 +22,15 @@ IMPLEMENTATION_CLASS_UID = derive_uid("cds-plugin", "implementation")
 IMPLEMENTATION_VERSION_NAME = f"CDS_PLUGIN_{SOFTWARE_VERSION}"[:16]
 
 _LO_LIMIT = 64
-_SERIES_NUMBERS = {ResultKind.SEGMENTATION: 9100, ResultKind.REPORT: 9200, ResultKind.OVERLAY: 9300}
+_SERIES_NUMBERS = {
+    ResultKind.SEGMENTATION: 9100,
+    ResultKind.STRICT_SEGMENTATION: 9110,
+    ResultKind.REPORT: 9200,
+    ResultKind.OVERLAY: 9300,
+    ResultKind.HEAT_MAP: 9310,
+    ResultKind.PRESENTATION: 9400,
+    ResultKind.PDF: 9500,
+}
 
 
 def object_arguments(context: ResultContext, kind: ResultKind) -> dict[str, Any]:
@@ -36,7 +44,7 @@ def object_arguments(context: ResultContext, kind: ResultKind) -> dict[str, Any]
         "series_instance_uid": context.series_instance_uid(kind),
         "series_number": _SERIES_NUMBERS[kind],
         "sop_instance_uid": context.sop_instance_uid(kind),
-        "instance_number": 1,
+        "instance_number": context.source.frame or 1,
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": MODEL_NAME,
         "software_versions": [SOFTWARE_VERSION, *(long_string(f"{b.name} {b.version}") for b in bundles)],
@@ -99,8 +107,8 @@ def _contribution(bundle: BundleIdentity) -> ContributingEquipment:
 
 _UTC_OFFSET = re.compile(r"([+-])([01]\d)([0-5]\d)")
 # &ZZXX, PS3.3 C.12.1.1.8
-_DATES = ("InstanceCreationDate", "ContentDate", "DateOfSecondaryCapture")
-_TIMES = ("InstanceCreationTime", "ContentTime", "TimeOfSecondaryCapture")
+_DATES = ("InstanceCreationDate", "ContentDate", "DateOfSecondaryCapture", "PresentationCreationDate")
+_TIMES = ("InstanceCreationTime", "ContentTime", "TimeOfSecondaryCapture", "PresentationCreationTime")
 
 
 def _date(result: Dataset, context: ResultContext) -> None:

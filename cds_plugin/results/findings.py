@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
+    FindingSite,
     ImageRegion,
     Measurement,
     PlanarROIMeasurementsAndQualitativeEvaluations,
@@ -14,15 +15,18 @@ from highdicom.sr import (
     SourceImageForRegion,
     TrackingIdentifier,
 )
+from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from cds_plugin.elements import element_value
+from cds_plugin.photograph.clinical import clinical_facts_of
 from cds_plugin.results import codes
 from cds_plugin.results.context import ResultContext, tracking_identifier
 from cds_plugin.results.equipment import plain_text
 from cds_plugin.results.identity import MANUFACTURER
 from cds_plugin.results.shape import measure, outline
 from cds_plugin.results.source import Source
-from cds_plugin.study import BundleIdentity, Lesion, LesionClass
+from cds_plugin.study import BundleIdentity, Lesion, LesionClass, OperatingPoint
 
 
 def lesion_group(context: ResultContext, lesion: Lesion) -> PlanarROIMeasurementsAndQualitativeEvaluations:
@@ -36,29 +40,74 @@ def lesion_group(context: ResultContext, lesion: Lesion) -> PlanarROIMeasurement
         referenced_region=_region(context.source, lesion),
         finding_category=codes.ABNORMAL_STRUCTURE,
         finding_type=_finding(lesion.finding),
-        algorithm_id=algorithm(context.analysis.bundles.classification),
+        finding_sites=_sites(context.source),
+        algorithm_id=algorithm(context.analysis.bundles.classification, *_parameters(context)),
         measurements=_measurements(context, lesion),
-        qualitative_evaluations=[
-            QualitativeEvaluation(codes.CLASS_INCLUDES, member)
-            for member in codes.MEMBERS.get(lesion.finding, ())
-        ],
+        qualitative_evaluations=list(_evaluations(context.analysis.operating_point, lesion)),
     )
 
 
-def algorithm(bundle: BundleIdentity) -> AlgorithmIdentification:
-    """Return TID 4019 for one bundle; its parameter is the SHA-256 over the bundle's files."""
+def algorithm(bundle: BundleIdentity, *parameters: str) -> AlgorithmIdentification:
+    """Return TID 4019 for one bundle; its first parameter is the SHA-256 over the bundle's files."""
     return AlgorithmIdentification(
         name=plain_text(bundle.name),
         version=plain_text(bundle.version),
-        parameters=[f"bundle sha256={bundle.sha256}"],
+        parameters=[f"bundle sha256={bundle.sha256}", *map(plain_text, parameters)],
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=MANUFACTURER,
     )
 
 
+def _parameters(context: ResultContext) -> Iterator[str]:
+    """Yield what besides the bundle decided the answers: the operating point, facts of the patient."""
+    analysis = context.analysis
+    point = analysis.operating_point
+    if point is not None:
+        wanted = "not given" if point.sensitivity is None else f"{point.sensitivity:g}"
+        yield f"malignancy threshold={point.malignancy_threshold:.6g}"
+        yield f"wanted sensitivity={wanted}"
+        yield f"out-of-distribution threshold={point.ood_threshold:g}"
+    facts = clinical_facts_of(context.source.header)
+    values = {"age": f"{facts.age_years or 0:.0f} years", "sex": facts.sex, "site": facts.site}
+    for name in analysis.patient_facts:
+        yield f"patient {name}={values[name]}"
+
+
+def _sites(source: Source) -> list[FindingSite] | None:
+    """Return where on the body the picture says that it was taken, as one coded site."""
+    regions = element_value(source.header, "AnatomicRegionSequence")
+    region = _code_of(regions[0]) if regions else None
+    if region is None:
+        return None
+    side = element_value(source.header, "ImageLaterality") or element_value(source.header, "Laterality")
+    return [FindingSite(region, laterality=codes.SIDES.get(str(side)))]
+
+
+def _code_of(item: Dataset) -> CodedConcept | None:
+    values = [str(element_value(item, each) or "") for each in _CODE]
+    value, scheme, meaning = values
+    usable = all(values) and len(value) <= 16 and len(scheme) <= 16 and len(meaning) <= 64
+    return CodedConcept(value, scheme, meaning) if usable else None
+
+
+_CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+
+
+def _evaluations(point: OperatingPoint | None, lesion: Lesion) -> Iterator[QualitativeEvaluation]:
+    """Yield prediction set, flag and familiarity; a group of diagnoses also gets its members."""
+    for each in lesion.prediction_set:
+        yield QualitativeEvaluation(codes.PREDICTION_SET, codes.FINDINGS[each])
+    if point is not None:
+        yield QualitativeEvaluation(codes.MALIGNANCY_FLAG, codes.FLAGS[point.flags(lesion)])
+    if point is not None and lesion.ood_score is not None:
+        yield QualitativeEvaluation(codes.FAMILIARITY, codes.FAMILIAR[not point.is_unfamiliar(lesion)])
+    for member in codes.MEMBERS.get(lesion.finding, ()):
+        yield QualitativeEvaluation(codes.CLASS_INCLUDES, member)
+
+
 def _region(source: Source, lesion: Lesion) -> ImageRegion:
     picture = SourceImageForRegion(
-        source.sop_class_uid, source.sop_instance_uid, [1] if source.is_multiframe else None
+        source.sop_class_uid, source.sop_instance_uid, None if source.frame is None else [source.frame]
     )
     return ImageRegion(graphic_type="POLYLINE", graphic_data=outline(lesion), source_image=picture)
 
@@ -79,7 +128,17 @@ def _measurements(context: ResultContext, lesion: Lesion) -> list[Measurement]:
         _probability(codes.MALIGNANCY, lesion.malignancy),
         *_sizes(context, lesion),
         *(_probability(codes.PROBABILITIES[each], value) for each, value in others),
+        *_thresholds(context.analysis.operating_point),
+        *([] if lesion.ood_score is None else [_probability(codes.OOD_SCORE, lesion.ood_score)]),
     ]
+
+
+def _thresholds(point: OperatingPoint | None) -> Iterator[Measurement]:
+    """Yield the operating point; no sensitivity where a site chose the threshold itself."""
+    if point is not None:
+        yield _probability(codes.MALIGNANCY_THRESHOLD, point.malignancy_threshold)
+        if point.sensitivity is not None:
+            yield _probability(codes.WANTED_SENSITIVITY, point.sensitivity)
 
 
 def _probability(name: Code, value: float) -> Measurement:

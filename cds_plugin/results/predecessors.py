@@ -24,13 +24,17 @@ class Succession(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """An earlier report of this product, and what the new one is to it."""
+    """An earlier report of this product, and what the new one is to it.
+
+    `frame` is set where it is followed by the report on that frame of an object of several, and no other.
+    """
 
     study_instance_uid: str
     series_instance_uid: str
     sop_class_uid: str
     sop_instance_uid: str
     succession: Succession
+    frame: int | None = None
 
 
 PURPOSES: Mapping[Succession, Code] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import (
     CodeContentItem,
@@ -31,22 +33,21 @@ from cds_plugin.results.identity import MANUFACTURER, MODEL_NAME
 from cds_plugin.results.predecessors import predecessor_items
 from cds_plugin.results.source import Source
 from cds_plugin.results.uids import device_uid
-from cds_plugin.study import Analysis, Quality, ResultKind, Verdict
+from cds_plugin.study import Analysis, Lesion, OperatingPoint, Quality, ResultKind, Verdict
 
 DESCRIPTION = "AI report; research use, not for diagnosis"
 NO_LESION = "no lesion detected by the algorithm; this does not exclude disease"
 NO_REASON = "no reason given"
+NOTHING_FLAGGED = "reached by no lesion; this does not exclude disease"
+UNFAMILIAR = "unlike the lesions that the algorithm learned from, its answers may mislead"
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 
 
-def build_report(context: ResultContext, segmentation: Dataset | None) -> Dataset:
-    """Return the SR; `segmentation` is evidence beside the picture, tied to the groups by tracking UIDs."""
-    evidence = [reference_dataset(context.source)]
-    if segmentation is not None:
-        evidence.append(segmentation)
+def build_report(context: ResultContext, segmentations: Sequence[Dataset] = ()) -> Dataset:
+    """Return the SR; `segmentations` are evidence beside the picture, tied to the groups by tracking UIDs."""
     report = Comprehensive3DSR(
-        evidence=evidence,
+        evidence=[reference_dataset(context.source), *segmentations],
         content=_content(context),
         is_complete=True,
         is_final=False,
@@ -67,10 +68,31 @@ def statements(analysis: Analysis) -> tuple[str, ...]:
     if not analysis.analysed:
         return (f"not analysed: {reasons}",)
     limits = (f"limited image quality: {reasons}",) if analysis.quality.verdict is Verdict.LIMITED else ()
-    if not analysis.lesions:
-        return (*limits, NO_LESION)
-    facts = ", ".join(analysis.patient_facts)
-    return (*limits, f"probabilities rest on the picture and on the patient's {facts}") if facts else limits
+    return (*limits, *_on_lesions(analysis)) if analysis.lesions else (*limits, NO_LESION)
+
+
+def _on_lesions(analysis: Analysis) -> Iterator[str]:
+    """Yield which lesions are flagged, which are unfamiliar, and what of the patient the answers rest on."""
+    if (point := analysis.operating_point) is not None:
+        flagged = _numbers(each for each in analysis.lesions if point.flags(each))
+        yield f"{threshold_in_words(point)}: {flagged or NOTHING_FLAGGED}"
+        if unfamiliar := _numbers(each for each in analysis.lesions if point.is_unfamiliar(each)):
+            yield f"{UNFAMILIAR}: {unfamiliar}"
+    if analysis.patient_facts:
+        yield f"probabilities rest on the picture and on the patient's {', '.join(analysis.patient_facts)}"
+
+
+def threshold_in_words(point: OperatingPoint) -> str:
+    """Return the malignancy threshold and where it comes from."""
+    origin = (
+        "set by the site" if point.sensitivity is None else f"fitted to {point.sensitivity:.0%} sensitivity"
+    )
+    return f"malignancy threshold {point.malignancy_threshold:.3f} ({origin})"
+
+
+def _numbers(lesions: Iterable[Lesion]) -> str:
+    numbers = [str(each.number) for each in lesions]
+    return f"lesion{'s' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else ""
 
 
 def _content(context: ResultContext) -> ContainerContentItem:
@@ -102,6 +124,7 @@ def _observation_context(context: ResultContext) -> ObservationContext:
         name=MODEL_NAME,
         manufacturer_name=MANUFACTURER,
         model_name=MODEL_NAME,
+        serial_number=device_uid(context.analysis.bundles).rsplit(".", 1)[1],
     )
     return ObservationContext(
         observer_device_context=ObserverContext(CodedConcept.from_code(codes.DEVICE_OBSERVER), device)
@@ -118,7 +141,7 @@ def _image_library(source: Source) -> ContainerContentItem:
             codes.SOURCE,
             referenced_sop_class_uid=source.sop_class_uid,
             referenced_sop_instance_uid=source.sop_instance_uid,
-            referenced_frame_numbers=1 if source.is_multiframe else None,
+            referenced_frame_numbers=source.frame,
             relationship_type=_CONTAINS,
         ),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import combinations
-from math import gcd
 
 import numpy as np
 from highdicom.color import CIELabColor
@@ -15,13 +14,12 @@ from highdicom.seg import (
 )
 from highdicom.seg import Segmentation as HighdicomSegmentation
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import pack_bits
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import format_number_as_ds
 
 from cds_plugin.elements import element_value
 from cds_plugin.results.codes import ABNORMAL_STRUCTURE, SKIN_LESION
-from cds_plugin.results.colours import colour_of
+from cds_plugin.results.colours import RgbColour, colours_of
 from cds_plugin.results.context import ResultContext, reference_dataset, tracking_identifier
 from cds_plugin.results.equipment import algorithm_identification, finish, object_arguments
 from cds_plugin.results.source import Source, decimals
@@ -30,27 +28,32 @@ from cds_plugin.study import Analysis, Lesion, ResultKind
 
 DESCRIPTION = "AI lesion masks; research use, not for diagnosis"
 UNCALIBRATED_DESCRIPTION = "AI; research use, not for diagnosis; GEOMETRY NOT CALIBRATED"
-CONTENT_DESCRIPTION = "Lesions found by an algorithm"
-UNCALIBRATED_CONTENT_DESCRIPTION = "Lesions found by an algorithm; GEOMETRY NOT CALIBRATED"
+CONTENT = "Lesions found by an algorithm"
+UNCALIBRATED_CONTENT = "Lesions found by an algorithm; GEOMETRY NOT CALIBRATED"
 
 _STAND_IN_ROWS, _STAND_IN_COLUMNS = 1, 8
-_AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+_AT_ORIGIN = ([0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
 _ORIENTATION_TOLERANCE = 1e-4
 
 
-def build_segmentation(context: ResultContext) -> Dataset:
+def build_segmentation(context: ResultContext, kind: ResultKind = ResultKind.SEGMENTATION) -> Dataset:
     """Return the SEG of an analysis that has lesions; segment number = lesion number.
 
-    Where the picture has no spacing or no position the SEG gets some, because viewers need them; spacing
-    that was invented is named in Series Description and Content Description.
+    By the `viewer` profile the SEG gets spacing and position where the picture has none, because viewers need
+    them; spacing that was invented is named in Series Description and Content Description. By the `strict`
+    profile it says of geometry what the picture says, or nothing.
     """
-    segmentation = _described(context)
+    strict = context.strict or kind is ResultKind.STRICT_SEGMENTATION
+    shim = geometry_of_source(context.source) if strict else geometry_for_display(context.source)
+    invented = not strict and context.source.pixel_spacing_mm is None
+    segmentation = _described(context, kind, shim, UNCALIBRATED_CONTENT if invented else CONTENT)
     _fill(segmentation, context.analysis)
-    if context.source.is_multiframe:
-        _refer_to_first_frame(segmentation, context.source)
-    _name_dimensions(segmentation, context)
-    calibrated = context.source.pixel_spacing_mm is not None
-    finish(segmentation, context, DESCRIPTION if calibrated else UNCALIBRATED_DESCRIPTION)
+    _refer_to_source(segmentation, context.source)
+    _name_dimensions(segmentation, context.uid("dimensions", kind))
+    if "FrameOfReferenceUID" not in segmentation:
+        # A photograph does not tell (type 2C without a place in space, PS3.3 C.7.6.1).
+        segmentation.PatientOrientation = None
+    finish(segmentation, context, UNCALIBRATED_DESCRIPTION if invented else DESCRIPTION)
     return segmentation
 
 
@@ -59,54 +62,73 @@ def geometry_for_display(source: Source) -> Dataset:
 
     It never serves for measuring, and the source itself stays as it is.
     """
-    shim = reference_dataset(source)
-    if source.is_multiframe:
-        shim.SOPClassUID = SecondaryCaptureImageStorage
-    shim.Rows, shim.Columns = _STAND_IN_ROWS, _STAND_IN_COLUMNS
+    shim = _stand_in(source)
     shim.FrameOfReferenceUID = element_value(source.header, "FrameOfReferenceUID") or derive_uid(
         "frame of reference", source.sop_instance_uid
     )
     shim.PositionReferenceIndicator = element_value(source.header, "PositionReferenceIndicator") or ""
     shim.PixelSpacing = [format_number_as_ds(each) for each in source.pixel_spacing_mm or (1.0, 1.0)]
-    shim.ImagePositionPatient, shim.ImageOrientationPatient = _placement(source.header)
+    shim.ImagePositionPatient, shim.ImageOrientationPatient = _placement(source.header) or _AT_ORIGIN
     shim.SliceThickness = 1.0
     return shim
 
 
-def _placement(header: Dataset) -> tuple[list[float], list[float]]:
+def geometry_of_source(source: Source) -> Dataset:
+    """Return a stand-in for the source with geometry only where the source has all of it.
+
+    A place needs a Frame of Reference, position, orientation and spacing (PS3.3 A.51.5.1); where one is
+    missing the masks lie in the picture's pixels and nowhere else. Readers take no spacing alone.
+    """
+    has_place = element_value(source.header, "FrameOfReferenceUID") and _placement(source.header)
+    return geometry_for_display(source) if has_place and source.pixel_spacing_mm else _stand_in(source)
+
+
+def _stand_in(source: Source) -> Dataset:
+    shim = reference_dataset(source)
+    if source.frame is not None:
+        # highdicom takes no single frame of a multi-frame picture without a place in space.
+        shim.SOPClassUID = SecondaryCaptureImageStorage
+    shim.Rows, shim.Columns = _STAND_IN_ROWS, _STAND_IN_COLUMNS
+    return shim
+
+
+def _placement(header: Dataset) -> tuple[list[float], list[float]] | None:
+    """Return position and orientation of the header, None unless both are usable."""
     position = decimals(header, "ImagePositionPatient", 3)
     orientation = decimals(header, "ImageOrientationPatient", 6)
-    if position is None or orientation is None or not _is_orthonormal(orientation):
-        return [0.0, 0.0, 0.0], list(_AXIAL)
+    if position is None or orientation is None or not _orthonormal(orientation):
+        return None
     return list(position), list(orientation)
 
 
-def _is_orthonormal(orientation: tuple[float, ...]) -> bool:
+def _orthonormal(orientation: tuple[float, ...]) -> bool:
     axes = np.array(orientation).reshape(2, 3)
     return bool(np.allclose(axes @ axes.T, np.eye(2), atol=_ORIENTATION_TOLERANCE))
 
 
-def _described(context: ResultContext) -> HighdicomSegmentation:
+def _described(
+    context: ResultContext, kind: ResultKind, shim: Dataset, content: str
+) -> HighdicomSegmentation:
     """Return the SEG with everything but its pixels.
 
     highdicom would hold all masks as bytes in one array and sum over it: 6 s and 0.6 GB for 20 lesions
     on 12 megapixels. It sees tiny frames instead, and `_fill` packs the true ones.
     """
     lesions = context.analysis.lesions
-    calibrated = context.source.pixel_spacing_mm is not None
+    colours = colours_of(lesions)
     return HighdicomSegmentation(
-        source_images=[geometry_for_display(context.source)],
+        source_images=[shim],
         pixel_array=np.ones((1, _STAND_IN_ROWS, _STAND_IN_COLUMNS, len(lesions)), dtype=np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_segment(context, lesion) for lesion in lesions],
+        segment_descriptions=[_segment(context, lesion, colours[lesion.number]) for lesion in lesions],
         transfer_syntax_uid=ExplicitVRLittleEndian,
         content_label="LESIONS",
-        content_description=CONTENT_DESCRIPTION if calibrated else UNCALIBRATED_CONTENT_DESCRIPTION,
-        **object_arguments(context, ResultKind.SEGMENTATION),
+        content_description=content,
+        **object_arguments(context, kind),
     )
 
 
-def _segment(context: ResultContext, lesion: Lesion) -> SegmentDescription:
+def _segment(context: ResultContext, lesion: Lesion, colour: RgbColour) -> SegmentDescription:
     return SegmentDescription(
         segment_number=lesion.number,
         segment_label=tracking_identifier(lesion),
@@ -116,7 +138,7 @@ def _segment(context: ResultContext, lesion: Lesion) -> SegmentDescription:
         algorithm_identification=algorithm_identification(context.analysis.bundles.segmentation),
         tracking_uid=context.tracking_uid(lesion),
         tracking_id=tracking_identifier(lesion),
-        display_color=CIELabColor.from_rgb(*colour_of(lesion.number)),
+        display_color=CIELabColor.from_rgb(*colour),
     )
 
 
@@ -130,17 +152,18 @@ def _fill(segmentation: Dataset, analysis: Analysis) -> None:
 def _packed_frames(analysis: Analysis) -> bytes:
     """Return a frame per lesion in bits, the first the least significant, no padding between (PS3.5 8.1.1).
 
-    Frames are packed in the smallest groups that end on a byte, so that memory stays small.
+    Only the rows that a lesion touches are packed; all else is zero already.
     """
-    group = 8 // gcd(8, analysis.rows * analysis.columns)
-    packed = bytearray()
-    for start in range(0, len(analysis.lesions), group):
-        frames = [
-            lesion.full_mask(analysis.rows, analysis.columns).reshape(-1).view(np.uint8)
-            for lesion in analysis.lesions[start : start + group]
-        ]
-        packed += pack_bits(np.concatenate(frames), pad=False)
-    return bytes(packed) + b"\0" * (len(packed) % 2)
+    bits = len(analysis.lesions) * analysis.rows * analysis.columns
+    packed = np.zeros((bits + 15) // 16 * 2, dtype=np.uint8)
+    for index, lesion in enumerate(analysis.lesions):
+        start = (index * analysis.rows + lesion.bbox.y0) * analysis.columns
+        band = np.zeros(start % 8 + lesion.bbox.height * analysis.columns, dtype=np.uint8)
+        rows = band[start % 8 :].reshape(lesion.bbox.height, analysis.columns)
+        rows[:, lesion.bbox.x0 : lesion.bbox.x1] = lesion.mask
+        in_bits = np.packbits(band, bitorder="little")
+        packed[start // 8 : start // 8 + in_bits.size] |= in_bits
+    return packed.tobytes()
 
 
 def _any_overlap(lesions: tuple[Lesion, ...]) -> bool:
@@ -159,22 +182,18 @@ def _overlap(one: Lesion, other: Lesion) -> bool:
     return bool(np.logical_and(*shared).any())
 
 
-def _refer_to_first_frame(segmentation: Dataset, source: Source) -> None:
-    """Replace the single-frame class that the stand-in posed as by the truth."""
-    references = [
-        item for series in segmentation.ReferencedSeriesSequence for item in series.ReferencedInstanceSequence
-    ]
+def _refer_to_source(segmentation: Dataset, source: Source) -> None:
+    """Replace the class that the stand-in posed as by the truth, and name the frame of several."""
+    for series in segmentation.ReferencedSeriesSequence:
+        for item in series.ReferencedInstanceSequence:
+            item.ReferencedSOPClassUID = source.sop_class_uid
     for frame in segmentation.PerFrameFunctionalGroupsSequence:
         for derivation in frame.DerivationImageSequence:
-            references += derivation.SourceImageSequence
-            for image in derivation.SourceImageSequence:
-                image.ReferencedFrameNumber = 1
-    for reference in references:
-        reference.ReferencedSOPClassUID = source.sop_class_uid
+            for item in derivation.SourceImageSequence:
+                source.refer(item)
 
 
-def _name_dimensions(segmentation: Dataset, context: ResultContext) -> None:
+def _name_dimensions(segmentation: Dataset, uid: UID) -> None:
     """Replace highdicom's random Dimension Organization UID by a derived one."""
-    uid = context.uid("dimensions")
     for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid

@@ -22,7 +22,7 @@ from pydicom.valuerep import validate_value
 
 from cds_plugin.elements import UNREADABLE, element_value
 from cds_plugin.errors import Refused
-from cds_plugin.photograph import pixel_spacing_mm
+from cds_plugin.photograph import frame_count, pixel_spacing_mm
 
 SOURCE_SOP_CLASSES = frozenset(
     {
@@ -55,7 +55,8 @@ _COPIED_GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x00
 class Source:
     """One picture of a study; `header` holds only what can be written again.
 
-    `pixel_spacing_mm` is (between rows, between columns), None unless the picture says it validly.
+    `pixel_spacing_mm` is (between rows, between columns), None unless the picture says it validly. `frame` is
+    the number of the picture's frame, 1 and up, in an object of several; None in any other object.
     """
 
     study_instance_uid: UID
@@ -64,15 +65,19 @@ class Source:
     sop_class_uid: UID
     pixel_spacing_mm: tuple[float, float] | None
     header: Dataset
+    frame: int | None = None
 
-    @property
-    def is_multiframe(self) -> bool:
-        """Return whether references to the picture need a frame number."""
-        return self.sop_class_uid == MultiFrameTrueColorSecondaryCaptureImageStorage
+    def refer(self, reference: Dataset) -> Dataset:
+        """Put class, instance and frame of the picture on `reference` (PS3.3 10.3) and return it."""
+        reference.ReferencedSOPClassUID = self.sop_class_uid
+        reference.ReferencedSOPInstanceUID = self.sop_instance_uid
+        if self.frame is not None:
+            reference.ReferencedFrameNumber = self.frame
+        return reference
 
 
-def read_source(header: Dataset) -> Source:
-    """Return the source that a header describes.
+def read_source(header: Dataset, frame: int | None = 1) -> Source:
+    """Return the source that a header describes, of several frames that one, or with None all together.
 
     Raises Refused when one of its four UIDs is missing or invalid, or it is no kind of photograph.
     """
@@ -91,6 +96,7 @@ def read_source(header: Dataset) -> Source:
         sop_class_uid=sop_class_uid,
         pixel_spacing_mm=pixel_spacing_mm(header),
         header=writable,
+        frame=frame if frame_count(header) is not None else None,
     )
 
 

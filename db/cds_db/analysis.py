@@ -27,6 +27,7 @@ class NewResult:
     """An object that was built and lies at `path`, relative to the storage directory.
 
     `recipe` is the digest of the models and settings that made it.
+    `frame` is the number of the picture within the source object, 1 where it is the only one.
     """
 
     sop_instance_uid: str
@@ -38,6 +39,7 @@ class NewResult:
     size_bytes: int
     recipe: str | None = None
     series_instance_uid: str | None = None
+    frame: int = 1
 
 
 def start_analysis(session: Session, revision_id: int, *, now: datetime, actor: str) -> None:
@@ -72,7 +74,9 @@ def results_of(
     if source_sop_instance_uid is not None:
         wanted = wanted.where(Result.source_sop_instance_uid == source_sop_instance_uid)
     return list(
-        session.scalars(wanted.order_by(Result.created_at, Result.source_sop_instance_uid, Result.kind))
+        session.scalars(
+            wanted.order_by(Result.created_at, Result.source_sop_instance_uid, Result.frame, Result.kind)
+        )
     )
 
 

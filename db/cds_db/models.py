@@ -141,16 +141,20 @@ class Instance(Base):
 
 
 class Result(Base):
-    """One object that this product made, written and hashed once; its bytes lie at `path`."""
+    """One object that this product made, written and hashed once; its bytes lie at `path`.
+
+    It is of that `frame` of its picture, 1 and up; 1 where the picture is an object of its own.
+    """
 
     __tablename__ = "results"
-    __table_args__ = (UniqueConstraint("revision_id", "source_sop_instance_uid", "kind"),)
+    __table_args__ = (UniqueConstraint("revision_id", "source_sop_instance_uid", "frame", "kind"),)
 
     sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
     sop_class_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
     kind: Mapped[str] = mapped_column(String(16))
     revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"))
     source_sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), index=True)
+    frame: Mapped[int] = mapped_column(default=1, server_default="1")
     path: Mapped[str] = mapped_column(String(PATH_LENGTH))
     sha256: Mapped[str] = mapped_column(String(SHA256_LENGTH))
     size_bytes: Mapped[int] = mapped_column(BigInteger)

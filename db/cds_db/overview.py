@@ -114,7 +114,7 @@ def _results(session: Session, study_instance_uid: str) -> tuple[ResultLine, ...
         select(Result.source_sop_instance_uid, Result.kind, Result.sop_instance_uid, Revision.number)
         .join(Revision, Revision.id == Result.revision_id)
         .where(Revision.study_instance_uid == study_instance_uid)
-        .order_by(Revision.number, Result.source_sop_instance_uid, Result.kind)
+        .order_by(Revision.number, Result.source_sop_instance_uid, Result.frame, Result.kind)
     )
     rows = session.execute(wanted).all()
     newest = {source: number for source, _, _, number in rows}

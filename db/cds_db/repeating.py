@@ -54,7 +54,8 @@ class Repeated:
 class EarlierReport:
     """A report of an earlier revision; `path` is relative to the storage directory.
 
-    `same_picture` says that it is of the picture in question, else it is of another one of the study.
+    `same_picture` says that it is of the picture in question, else it is of another one of the study; `frame`
+    is which frame of its picture it is on.
     """
 
     study_instance_uid: str
@@ -63,6 +64,7 @@ class EarlierReport:
     sop_instance_uid: str
     path: str
     same_picture: bool
+    frame: int = 1
 
 
 def rerun(session: Session, study_instance_uid: str, recipe: str, *, now: datetime, actor: str) -> Repeated:
@@ -102,7 +104,7 @@ def closed_between(session: Session, since: datetime | None, until: datetime | N
 
 
 def earlier_reports(session: Session, revision_id: int, source_sop_instance_uid: str) -> list[EarlierReport]:
-    """Return the report that a picture's new one replaces; else those that a late picture's one adds to.
+    """Return the report, one per frame, that a picture's new one replaces; else those that a late one adds to.
 
     The latter are the reports of the newest earlier revision that has any. What was held back and never sent
     has no successor.
@@ -121,7 +123,8 @@ def earlier_reports(session: Session, revision_id: int, source_sop_instance_uid:
         .order_by(Revision.number.desc(), Result.sop_instance_uid)
     )
     rows = session.execute(wanted).all()
-    own = [result for result, _ in rows if result.source_sop_instance_uid == source_sop_instance_uid][:1]
+    every = [row for row in rows if row[0].source_sop_instance_uid == source_sop_instance_uid]
+    own = [result for result, number in every if number == every[0][1]]
     others = [result for result, number in rows if number == rows[0][1]]
     return [_earlier(revision, each, bool(own)) for each in own or others]
 
@@ -296,4 +299,5 @@ def _earlier(revision: Revision, result: Result, same_picture: bool) -> EarlierR
         sop_instance_uid=result.sop_instance_uid,
         path=result.path,
         same_picture=same_picture,
+        frame=result.frame,
     )

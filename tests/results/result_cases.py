@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
@@ -20,18 +21,22 @@ from pydicom.uid import (
     VLPhotographicImageStorage,
 )
 
-from cds_plugin.results.build import BuiltResult, build_results
+from cds_plugin.results.build import BuiltResult, Wanted, build_results
 from cds_plugin.results.context import ResultContext
 from cds_plugin.results.report import build_report
 from cds_plugin.results.segmentation import build_segmentation
 from cds_plugin.results.source import read_source
 from cds_plugin.results.uids import derive_uid
 from cds_plugin.study import (
+    USUAL_KINDS,
     Analysis,
     BoundingBox,
     BundleIdentity,
     Bundles,
+    HeatMap,
     Lesion,
+    LesionClass,
+    OperatingPoint,
     Quality,
     ResultKind,
     Rgb,
@@ -99,6 +104,14 @@ SOURCES: dict[str, Callable[[], Dataset]] = {
     "multi-frame secondary capture": lambda: photograph_header(
         MultiFrameTrueColorSecondaryCaptureImageStorage, "XC", NumberOfFrames=1
     ),
+    "multi-frame with geometry": lambda: photograph_header(
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+        "XC",
+        NumberOfFrames=3,
+        FrameOfReferenceUID=derive_uid("for"),
+        PixelSpacing=[0.1, 0.1],
+    ),
+    "dermoscopic of several frames": lambda: dermoscopic(NumberOfFrames=2),
 }
 
 
@@ -141,13 +154,33 @@ def analysis(
 
 
 def built(
-    header: Dataset | None = None, said: Analysis | None = None, rgb: Rgb | None = None, revision: int = 1
+    header: Dataset | None = None,
+    said: Analysis | None = None,
+    rgb: Rgb | None = None,
+    revision: int = 1,
+    frame: int | None = 1,
+    kinds: frozenset[ResultKind] = USUAL_KINDS,
+    strict: bool = False,
 ) -> dict[ResultKind, BuiltResult]:
     """Return the results by kind; two lesions on a dermoscopic picture by default."""
     header = dermoscopic() if header is None else header
     said = analysis(*TWO_LESIONS) if said is None else said
     rgb = skin(said.rows, said.columns) if rgb is None else rgb
-    return {each.kind: each for each in build_results(header, rgb, said, revision, CREATED)}
+    wanted = Wanted(kinds, strict)
+    results = build_results(header, rgb, said, revision, CREATED, frame=frame, wanted=wanted)
+    return {each.kind: each for each in results}
+
+
+def with_answers(said: Analysis) -> Analysis:
+    """Return the analysis with all that a classifier may say: sets, familiarity, facts used, maps."""
+    lesions = tuple(
+        replace(each, prediction_set=(LesionClass.MEL, LesionClass.NV), ood_score=0.4 * each.number)
+        for each in said.lesions
+    )
+    evidence = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
+    maps = tuple(HeatMap(each.number, each.finding, skin(32, 32), evidence) for each in lesions)
+    point, facts = OperatingPoint(0.25, 0.95, 0.7), ("age", "sex")
+    return replace(said, lesions=lesions, operating_point=point, patient_facts=facts, heat_maps=maps)
 
 
 def only(kind: ResultKind, header: Dataset, said: Analysis) -> BuiltResult:
@@ -155,7 +188,7 @@ def only(kind: ResultKind, header: Dataset, said: Analysis) -> BuiltResult:
     context = ResultContext(read_source(header), said, 1, CREATED)
     if kind is ResultKind.SEGMENTATION:
         return BuiltResult(kind, build_segmentation(context))
-    return BuiltResult(kind, build_report(context, None))
+    return BuiltResult(kind, build_report(context))
 
 
 def reread(result: BuiltResult) -> Dataset:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.sr._concepts_dict import concepts
+from result_cases import CREATED, TWO_LESIONS, analysis, dermoscopic, skin, with_answers
 
 from cds_plugin.results import codes
+from cds_plugin.results.build import Wanted, build_results
 from cds_plugin.results.codes import CODE_TABLE, CodeRow
-from cds_plugin.study import LesionClass, Verdict
+from cds_plugin.results.predecessors import Predecessor, Succession
+from cds_plugin.study import LesionClass, ResultKind, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "codes.md"
 
@@ -68,6 +73,29 @@ def test_every_class_and_verdict_has_its_codes() -> None:
     assert set(codes.EQUIVALENTS).isdisjoint(codes.MEMBERS)
     assert set(codes.QUALITY_GRADES) == set(Verdict)
     assert all(code.value == f"PROB_{each}" for each, code in codes.PROBABILITIES.items())
+
+
+def test_every_code_that_is_sent_stands_in_the_table() -> None:
+    site = Dataset()
+    site.CodeValue, site.CodingSchemeDesignator, site.CodeMeaning = "77568009", "SCT", "Back"
+    header = dermoscopic(AnatomicRegionSequence=[site], ImageLaterality="L")
+    predecessor = Predecessor("1.2", "1.3", "1.4", "1.5", Succession.REPLACES)
+    wanted = Wanted(frozenset(ResultKind))
+    said = with_answers(analysis(*TWO_LESIONS))
+    results = build_results(header, skin(), said, 2, CREATED, [predecessor], wanted=wanted)
+    sent = {code for each in results for code in codes_in(each.dataset)}
+    known = {(row.code.scheme_designator, row.code.value) for row in CODE_TABLE}
+    assert sent - known == {("SCT", "77568009")}, "the picture's own site, and nothing else"
+    assert ("SCT", "7771000") in sent
+
+
+def codes_in(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield scheme and value of every code in a data set, depth first."""
+    if "CodeValue" in dataset:
+        yield dataset.CodingSchemeDesignator, dataset.CodeValue
+    for element in dataset:
+        for item in element.value if element.VR == "SQ" else ():
+            yield from codes_in(item)
 
 
 def test_the_page_is_the_table() -> None:

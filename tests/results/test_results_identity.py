@@ -14,9 +14,10 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 from result_cases import BUNDLES, SOURCES, TWO_LESIONS, analysis, built, dermoscopic, reread
 
+from cds_plugin.results.build import BuiltResult
 from cds_plugin.results.identity import is_own_object
 from cds_plugin.results.uids import derive_uid, device_uid
-from cds_plugin.study import Sha256
+from cds_plugin.study import OperatingPoint, ResultKind, Sha256
 
 OTHER_MODEL = replace(BUNDLES, classification=replace(BUNDLES.classification, sha256=Sha256("d" * 64)))
 
@@ -43,11 +44,42 @@ def test_the_same_work_gives_the_same_bytes() -> None:
         {"said": analysis(*TWO_LESIONS, bundles=OTHER_MODEL)},
         {"header": dermoscopic(SOPInstanceUID="1.2.3")},
         {"header": dermoscopic(StudyInstanceUID="1.2.3")},
+        {"said": replace(analysis(*TWO_LESIONS), operating_point=OperatingPoint(0.2, 0.95, 0.99))},
+        {"said": replace(analysis(*TWO_LESIONS), patient_facts=("age",))},
+        {"strict": True},
     ],
-    ids=["revision", "model", "picture", "study"],
+    ids=["revision", "model", "picture", "study", "operating point", "patient facts", "profile"],
 )
 def test_other_work_gives_other_uids(changes: dict[str, object]) -> None:
     assert uids_of().isdisjoint(uids_of(**changes))
+
+
+def test_another_frame_has_other_uids() -> None:
+    header = SOURCES["dermoscopic of several frames"]()
+    assert uids_of(header=header, frame=1).isdisjoint(uids_of(header=header, frame=2))
+
+
+def test_a_lesion_keeps_its_tracking_uid_whatever_else_changes() -> None:
+    first, second = TWO_LESIONS
+    turned = (replace(second, number=1), replace(first, number=2))
+    other = built(said=analysis(*turned, bundles=OTHER_MODEL), revision=2)
+    assert tracked(other) == list(reversed(tracked(built())))
+    moved = replace(first, mask=~first.mask)
+    assert tracked(built(said=analysis(moved, second)))[0] != tracked(built())[0]
+    known = replace(moved, tracking_uid=tracked(built())[0])
+    assert tracked(built(said=analysis(known, second))) == tracked(built())
+
+
+def test_lesions_of_one_mask_are_two_lesions() -> None:
+    first, _ = TWO_LESIONS
+    one, twin = tracked(built(said=analysis(first, replace(first, number=2))))
+    assert one != twin and one == tracked(built())[0]
+
+
+def tracked(results: dict[ResultKind, BuiltResult]) -> list[str]:
+    """Return the tracking UIDs of the segments."""
+    segments = results[ResultKind.SEGMENTATION].dataset.SegmentSequence
+    return [str(each.TrackingUID) for each in segments]
 
 
 def test_another_model_is_another_device() -> None:

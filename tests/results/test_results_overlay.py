@@ -11,7 +11,7 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import JPEGBaseline8Bit
 from result_cases import SOURCES, TWO_LESIONS, analysis, built, dermoscopic, ellipse, reread, skin
 
-from cds_plugin.results.colours import PALETTE, colour_of
+from cds_plugin.results.colours import PALETTE, colours_of
 from cds_plugin.results.drawing import MAX_LONG_SIDE, MIN_WIDTH, draw_overlay
 from cds_plugin.study import Analysis, ResultKind, Rgb, Verdict
 
@@ -55,7 +55,7 @@ def test_every_outline_has_its_colour_and_the_inside_is_left_alone() -> None:
     clean = photograph_of(analysis(), skin())
     scale = drawn.shape[1] / 83
     for lesion in TWO_LESIONS:
-        close = np.abs(drawn.astype(int) - colour_of(lesion.number)).max(axis=2) < 40
+        close = np.abs(drawn.astype(int) - PALETTE[lesion.number - 1]).max(axis=2) < 40
         rows, columns = np.nonzero(close)
         box = lesion.bbox
         assert columns.min() >= box.x0 * scale - 8 and columns.max() <= box.x1 * scale + 8
@@ -84,9 +84,12 @@ def test_a_long_reason_wraps_instead_of_being_cut(verdict: Verdict) -> None:
     assert long.shape[0] > brief.shape[0] + 60
 
 
-def test_colours_repeat_but_numbers_do_not() -> None:
-    assert len(set(PALETTE)) == len(PALETTE) == 7
-    assert colour_of(1) == colour_of(8) != colour_of(2)
+def test_lesions_that_touch_have_colours_of_their_own() -> None:
+    apart = [ellipse(number, 20 * number, 1, 9, 9) for number in range(1, 15)]
+    assert [colours_of(apart)[number] for number in (1, 8)] == [PALETTE[0]] * 2
+    nested = [*apart, ellipse(15, 21, 2, 9, 9)]
+    assert colours_of(nested)[15] not in {PALETTE[0], colours_of(nested)[1]}
+    assert set(colours_of([ellipse(number, 1, 1, 9, 9) for number in range(1, 8)]).values()) == set(PALETTE)
 
 
 def test_a_picture_that_was_not_analysed_still_has_its_overlay() -> None:

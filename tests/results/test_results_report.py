@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dicom_codes
-from result_cases import KERATOSIS, SOURCES, TWO_LESIONS, analysis, built, dermoscopic, ellipse, only, reread
+from result_cases import (
+    KERATOSIS,
+    SOURCES,
+    TWO_LESIONS,
+    analysis,
+    built,
+    dermoscopic,
+    ellipse,
+    only,
+    reread,
+    with_answers,
+)
 
 from cds_plugin.results import codes
 from cds_plugin.results.build import build_results
 from cds_plugin.results.report import NO_LESION
-from cds_plugin.study import Analysis, Lesion, LesionClass, Quality, ResultKind, Verdict
+from cds_plugin.study import Analysis, Lesion, LesionClass, OperatingPoint, Quality, ResultKind, Verdict
 
 SR = ResultKind.REPORT
 Dcmtk = Callable[..., subprocess.CompletedProcess[str]]
@@ -78,16 +90,69 @@ def test_sizes_without_spacing_are_pixels_and_with_spacing_millimetres() -> None
     assert numbers_of(group)["42798000"] == (pytest.approx(lesion.area_px * 0.02 * 0.03), "mm2")
 
 
-@settings(max_examples=6, deadline=None)
-@given(st.lists(st.floats(1e-12, 1.0), min_size=7, max_size=7))
-def test_any_probabilities_come_back(weights: list[float]) -> None:
-    probabilities = tuple(weight / sum(weights) for weight in weights)
-    report = reread(only(SR, dermoscopic(), analysis(ellipse(1, 3, 4, 20, 20, probabilities))))
-    (group,) = groups_of(report)
-    numbers = numbers_of(group)
-    assert [numbers[f"PROB_{each}"][0] for each in LesionClass] == list(probabilities)
-    first = next(iter(group.get_measurements()))
-    assert first.value == max(probabilities)
+share = st.floats(0.0, 1.0)
+points = st.none() | st.builds(OperatingPoint, share, st.none() | share, share)
+
+
+@st.composite
+def findings(draw: st.DrawFn) -> Analysis:
+    """Return an analysis of one or two lesions with any answers."""
+    lesions = []
+    for number in range(1, draw(st.integers(1, 2)) + 1):
+        weights = draw(st.lists(st.floats(1e-12, 1.0), min_size=7, max_size=7))
+        probabilities = tuple(weight / sum(weights) for weight in weights)
+        kept = tuple(each for each in LesionClass if draw(st.booleans()))
+        lesion = ellipse(number, 3, 4 * number, 20, 20, probabilities)
+        lesions.append(replace(lesion, prediction_set=kept, ood_score=draw(st.none() | share)))
+    return replace(analysis(*lesions), operating_point=draw(points))
+
+
+@settings(max_examples=8, deadline=None)
+@given(findings())
+def test_any_findings_come_back(said: Analysis) -> None:
+    groups, point = groups_of(reread(only(SR, dermoscopic(), said))), said.operating_point
+    for lesion, group in zip(said.lesions, groups, strict=True):
+        numbers = numbers_of(group)
+        assert [numbers[f"PROB_{each}"][0] for each in LesionClass] == list(lesion.probabilities)
+        assert next(iter(group.get_measurements())).value == max(lesion.probabilities)
+        assert numbers.get("OOD_SCORE", (None, ""))[0] == lesion.ood_score
+        assert numbers.get("THRESHOLD", (None, ""))[0] == (point and point.malignancy_threshold)
+        assert numbers.get("SENSITIVITY", (None, ""))[0] == (point and point.sensitivity)
+        assert evaluated(group, "PREDICTION_SET") == [str(each) for each in lesion.prediction_set]
+        flagged = [] if point is None else ["FLAGGED" if point.flags(lesion) else "NOT_FLAGGED"]
+        assert evaluated(group, "FLAG") == flagged
+        strange = point is not None and point.is_unfamiliar(lesion)
+        known = [] if point is None or lesion.ood_score is None else ["UNFAMILIAR" if strange else "FAMILIAR"]
+        assert evaluated(group, "FAMILIARITY") == known
+
+
+def evaluated(group: Any, name: str) -> list[str]:
+    """Return the values of a group's qualitative evaluations of that name."""
+    every = group.get_qualitative_evaluations()
+    return [each.value.value for each in every if each.name.value == name]
+
+
+def test_the_operating_point_and_the_facts_stand_in_words_too() -> None:
+    report = reread(built(said=with_answers(analysis(*TWO_LESIONS)))[SR])
+    texts = texts_of(report)
+    assert texts[0] == "malignancy threshold 0.250 (fitted to 95% sensitivity): lesions 1, 2"
+    assert texts[1].startswith("unlike the lesions") and texts[1].endswith(": lesion 2")
+    assert texts[2] == "probabilities rest on the picture and on the patient's age, sex"
+    parameters = {each.TextValue for each in items_of(report) if _name(each) == "111002"}
+    assert {"malignancy threshold=0.25", "wanted sensitivity=0.95"} < parameters
+    assert {"patient age=56 years", "patient sex=female"} < parameters
+    chosen = OperatingPoint(0.9, None, 0.99)
+    report = reread(built(said=replace(analysis(TWO_LESIONS[1]), operating_point=chosen))[SR])
+    assert "set by the site" in texts_of(report)[0]
+    assert "does not exclude disease" in texts_of(report)[0]
+
+
+def test_the_finding_site_is_the_picture_s() -> None:
+    site = Dataset()
+    site.CodeValue, site.CodingSchemeDesignator, site.CodeMeaning = "77568009", "SCT", "Back"
+    for sequence, expected in (([site], ["77568009"]), ([Dataset()], []), ([], [])):
+        report = reread(built(dermoscopic(AnatomicRegionSequence=sequence, ImageLaterality="R"))[SR])
+        assert [each.value.value for each in groups_of(report)[0].finding_sites] == expected
 
 
 def test_the_first_number_is_the_probability_of_the_finding() -> None:

@@ -30,6 +30,7 @@ from cds_plugin.results.colours import PALETTE
 from cds_plugin.study import ResultKind
 
 SEG = ResultKind.SEGMENTATION
+STRICT = ResultKind.STRICT_SEGMENTATION
 
 
 @st.composite
@@ -127,13 +128,36 @@ def test_partial_geometry_is_completed(geometry: dict[str, object]) -> None:
     assert list(shared.PlaneOrientationSequence[0].ImageOrientationPatient) == [1, 0, 0, 0, 1, 0]
 
 
-def test_a_multiframe_source_is_referred_to_by_its_own_class_and_frame() -> None:
-    source = SOURCES["multi-frame secondary capture"]()
-    segmentation = reread(built(source)[SEG])
+@pytest.mark.parametrize("source", ["multi-frame with geometry", "dermoscopic of several frames"])
+@pytest.mark.parametrize("kind", [SEG, STRICT])
+def test_a_source_of_several_frames_is_referred_to_by_its_own_class_and_frame(
+    source: str, kind: ResultKind
+) -> None:
+    header = SOURCES[source]()
+    segmentation = reread(built(header, kinds=frozenset({kind}), frame=2)[kind])
     for frame in segmentation.PerFrameFunctionalGroupsSequence:
         (reference,) = frame.DerivationImageSequence[0].SourceImageSequence
-        assert reference.ReferencedSOPClassUID == source.SOPClassUID
-        assert reference.ReferencedFrameNumber == 1
+        assert reference.ReferencedSOPClassUID == header.SOPClassUID
+        assert reference.ReferencedFrameNumber == 2
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_strict_segmentation_says_no_more_than_the_picture(name: str, strict: bool) -> None:
+    """`strict` is a setting for the usual SEG, and a form of its own."""
+    header, kind = SOURCES[name](), SEG if strict else STRICT
+    result = built(header, kinds=frozenset({kind}), strict=strict)[kind]
+    segmentation = reread(result)
+    complete = {"FrameOfReferenceUID", "PixelSpacing", "ImagePositionPatient"} <= {
+        each.keyword for each in header
+    }
+    assert ("FrameOfReferenceUID" in segmentation) == complete
+    (shared,) = segmentation.SharedFunctionalGroupsSequence
+    assert ("PlaneOrientationSequence" in shared) == complete
+    assert ("PixelMeasuresSequence" in shared) == complete
+    assert "NOT CALIBRATED" not in segmentation.SeriesDescription + segmentation.ContentDescription
+    for lesion, mask in zip(TWO_LESIONS, masks_of(result), strict=True):
+        assert np.array_equal(lesion.full_mask(*mask.shape), mask)
 
 
 def test_twenty_lesions_on_twelve_megapixels() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
-from result_cases import CREATED, SOURCES, TWO_LESIONS, analysis, dermoscopic, ellipse, skin
+from result_cases import CREATED, SOURCES, TWO_LESIONS, analysis, dermoscopic, ellipse, skin, with_answers
 
-from cds_plugin.results.build import BuiltResult, build_results
+from cds_plugin.results.build import BuiltResult, Wanted, build_results
 from cds_plugin.study import ResultKind, Verdict
 
 Dciodvfy = Callable[[Path], list[str]]
@@ -26,8 +26,9 @@ ANALYSES = {
 def test_dciodvfy_finds_no_error_with_lesions(
     source: Callable[[], Dataset], dciodvfy: Dciodvfy, tmp_path: Path
 ) -> None:
-    results = build_results(source(), skin(), ANALYSES["two lesions"], 1, CREATED)
-    assert len(results) == 3
+    said, wanted = with_answers(ANALYSES["two lesions"]), Wanted(frozenset(ResultKind))
+    results = build_results(source(), skin(), said, 1, CREATED, wanted=wanted)
+    assert len(results) == len(ResultKind)
     assert errors_in(results, dciodvfy, tmp_path) == []
 
 
@@ -36,8 +37,9 @@ def test_dciodvfy_finds_no_error_with_lesions(
 def test_dciodvfy_finds_no_error_whatever_was_found(
     source: str, said: str, dciodvfy: Dciodvfy, tmp_path: Path
 ) -> None:
-    results = build_results(SOURCES[source](), skin(), ANALYSES[said], 1, CREATED)
-    assert len(results) == (3 if ANALYSES[said].lesions else 2)
+    wanted = Wanted(frozenset(ResultKind))
+    results = build_results(SOURCES[source](), skin(), ANALYSES[said], 1, CREATED, wanted=wanted)
+    assert len(results) == len(ResultKind) - (0 if ANALYSES[said].lesions else 2)
     assert errors_in(results, dciodvfy, tmp_path) == []
 
 
@@ -60,6 +62,16 @@ def test_the_validator_would_have_said_so(dciodvfy: Dciodvfy, tmp_path: Path) ->
     _, report, _ = build_results(dermoscopic(), skin(), ANALYSES["two lesions"], 1, CREATED)
     del report.dataset.VerificationFlag
     assert errors_in((report,), dciodvfy, tmp_path) != []
+
+
+@pytest.mark.parametrize("source", ["multi-frame secondary capture", "dermoscopic of several frames"])
+def test_dciodvfy_finds_no_error_where_no_frame_could_be_decoded(
+    source: str, dciodvfy: Dciodvfy, tmp_path: Path
+) -> None:
+    refused = analysis(verdict=Verdict.NON_DIAGNOSTIC, reasons=("too many frames",), rows=0, columns=0)
+    results = build_results(SOURCES[source](), None, refused, 1, CREATED, frame=None)
+    assert [each.kind for each in results] == [ResultKind.REPORT]
+    assert errors_in(results, dciodvfy, tmp_path) == []
 
 
 def errors_in(results: tuple[BuiltResult, ...], dciodvfy: Dciodvfy, folder: Path) -> list[str]:

@@ -73,7 +73,7 @@ def test_a_rule_with_everything(tmp_path: Path) -> None:
         ('modality = "dms"', ["rules.0.modality", '"DMS"']),
         ('study_description = ""', ["rules.0.study_description", "pattern"]),
         ('calling_ae = "A"\naction = "deny"', ["rules.0.action", '"refuse"']),
-        ('calling_ae = "A"\nform = ["pdf"]', ["rules.0.form.0", '"overlay"']),
+        ('calling_ae = "A"\nform = ["png"]', ["rules.0.form.0", '"overlay"']),
         ('calling_ae = "A"\nform = []', ["rules.0.form", '"sr"']),
         ('calling_ae = "A"\npriority = "stat"', ["rules.0.priority", '"high"']),
         ('calling_ae = "A"\nquiet_seconds = 0', ["rules.0.quiet_seconds", "0.1 to 86400"]),

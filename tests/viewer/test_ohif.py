@@ -20,7 +20,7 @@ from viewed_studies import STUDIES, Study, Viewed, viewed_study
 from cds_plugin.demo.ohif import OhifSite
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import free_ports
-from cds_plugin.results.colours import colour_of
+from cds_plugin.results.colours import colours_of
 from cds_plugin.study import Lesion
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ohif")]
@@ -89,7 +89,7 @@ def test_picture_and_named_coloured_lesions_are_seen(page: OhifPage, viewed: Vie
     assert np.abs(skin_now - skin).mean() < 3
     for lesion, now, before in zip(viewed.lesions, covered, plain, strict=True):
         change = now.mean(axis=0) - before.mean(axis=0)
-        wanted = np.array(colour_of(lesion.number)) - before.mean(axis=0)
+        wanted = np.array(colours_of(viewed.lesions)[lesion.number]) - before.mean(axis=0)
         assert np.linalg.norm(change) > 15, f"nothing is drawn over lesion {lesion.number}"
         assert _direction(change, wanted) > 0.9, f"lesion {lesion.number} has another colour"
 

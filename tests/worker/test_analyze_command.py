@@ -269,7 +269,7 @@ def test_our_own_results_are_refused(run: Run, pipeline: Pipeline, tmp_path: Pat
     with Decoder() as decoder:
         offline = Offline(pipeline, decoder, Dicomizer(tmp_path, decoder), 10_000_000, tmp_path)
         for kind in ("sr", "seg", "overlay"):
-            line = offline.line(Input(outputs[kind], Path(outputs[kind])))
+            (line,) = offline.lines(Input(outputs[kind], Path(outputs[kind])))
             assert line["error"]["code"] == "not_analysed"
     assert not list(tmp_path.iterdir())
 

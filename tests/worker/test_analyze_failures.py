@@ -26,7 +26,8 @@ def test_one_line_is_an_error_and_the_others_are_not(
     out.mkdir()
     pipeline = answering_pipeline(Segmenter(fail))
     offline = Offline(pipeline, decoder, Dicomizer(out, decoder), 1_000_000, out)
-    lines = [offline.line(each) for each in list_inputs([str(each) for each in phantoms], out)]
+    inputs = list_inputs([str(each) for each in phantoms], out)
+    lines = [line for each in inputs for line in offline.lines(each)]
     assert ["error" in line for line in lines] == [False, True, False]
     assert lines[1]["error"]["code"] == "stage_failed"
     assert "ZeroDivisionError" in lines[1]["error"]["message"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from answering_models import Segmenter
@@ -191,11 +192,11 @@ class Choosy(Pipeline):
     """Makes no result from the header of picture 1, only from what the database knows of it."""
 
     def results(
-        self, header: Dataset, rgb: Rgb | None, analysis: Analysis, revision: int, *more: object
+        self, header: Dataset, rgb: Rgb | None, analysis: Analysis, revision: int, *more: Any, **named: Any
     ) -> tuple[Analysis, tuple[BuiltResult, ...]]:
         if header.SOPInstanceUID.endswith(".1") and "Rows" in header:
             raise StageFailed("results", "ValueError")
-        return Pipeline.results(self, header, rgb, analysis, revision, *more)
+        return Pipeline.results(self, header, rgb, analysis, revision, *more, **named)
 
 
 def test_a_header_that_no_result_can_be_made_from_is_replaced_by_what_is_known(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -33,15 +33,15 @@ from cds_plugin.lease import Lease, LeaseLost, take
 from cds_plugin.photograph import read_header
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
 from cds_plugin.rules import routes_of_sender
-from cds_plugin.study import Sha256
+from cds_plugin.study import USUAL_KINDS, ResultKind, Sha256
 from cds_worker.keeping import kept
 from cds_worker.picture import (
     AnalysedPicture,
     Place,
-    analyse_picture,
+    analyse_pictures,
     audit_detail,
     header_of_record,
-    new_result,
+    new_results,
     refused_picture,
 )
 from cds_worker.pipeline import Pipeline
@@ -160,22 +160,22 @@ class Analyst:
             raise lost
         self._finish(revision, lease)
 
-    def _analysed(self, claim: Claim, revision: Revision, picture: Instance) -> AnalysedPicture:
+    def _analysed(self, claim: Claim, revision: Revision, picture: Instance) -> Sequence[AnalysedPicture]:
         """Return what goes back for a picture: its analysis, or the report that there is none and why.
 
         Raises StoredFileLost while it may still come back.
         """
-        storage, max_pixels = self.settings.storage.directory, self.settings.worker.max_pixels
         try:
-            path = stored_file(storage, picture.path, picture.sha256)
+            path = stored_file(self.settings.storage.directory, picture.path, picture.sha256)
             place = self._place(revision, picture)
-            return analyse_picture(self.pipeline, self.decoder, path, max_pixels, place)
+            return analyse_pictures(self.pipeline, self.decoder, path, self.settings.worker.max_pixels, place)
         except StoredFileLost as error:
             if claim.attempts < MAX_ATTEMPTS:
                 raise
-            return self._refused(revision, picture, Refused(error.code, error.message, error.action))
+            refusal = Refused(error.code, error.message, error.action)
+            return (self._refused(revision, picture, refusal),)
         except Refused as refusal:
-            return self._refused(revision, picture, refusal)
+            return (self._refused(revision, picture, refusal),)
 
     def _refused(self, revision: Revision, picture: Instance, refusal: Refused) -> AnalysedPicture:
         """Return the report on a picture from its file's header, else from what the database knows of it."""
@@ -190,10 +190,12 @@ class Analyst:
             return refused_picture(self.pipeline, header, refusal, place)
 
     def _place(self, revision: Revision, picture: Instance) -> Place:
-        """Return the number of the revision and the reports that the picture's report follows."""
+        """Return the revision, the reports that the picture's report follows, and what is to be made."""
         with snapshot(self.engine) as session:
             earlier = earlier_reports(session, revision.id, picture.sop_instance_uid)
-        return Place(revision.number, predecessors_of(self.settings.storage.directory, earlier))
+        asked = {form for forms in self._routes(revision).values() for form in forms}
+        kinds = USUAL_KINDS | {kind for kind in ResultKind if kind.value in asked}
+        return Place(revision.number, predecessors_of(self.settings.storage.directory, earlier), kinds)
 
     def _give_up_first(
         self, claim: Claim, revision: Revision, pictures: list[Instance], lease: Lease
@@ -207,7 +209,7 @@ class Analyst:
             raise Refused("analysis_crashes", crashed, "Look at the worker's log.")
         refusal = Refused("analysis_crashes", crashed, "Report this with the worker's log.")
         log.error("picture-given-up", job=claim.job_id, attempts=claim.attempts)
-        self._record(revision, pictures[0], self._refused(revision, pictures[0], refusal), lease)
+        self._record(revision, pictures[0], (self._refused(revision, pictures[0], refusal),), lease)
         return pictures[1:]
 
     def _start(self, revision_id: int, lease: Lease) -> tuple[Revision, list[Instance]]:
@@ -235,21 +237,22 @@ class Analyst:
         """Return the digest of the models and settings of this worker."""
         return recipe_of(self.settings, self.pipeline.bundles)
 
-    def _record(self, revision: Revision, picture: Instance, analysed: AnalysedPicture, lease: Lease) -> None:
+    def _record(
+        self, revision: Revision, picture: Instance, analysed: Sequence[AnalysedPicture], lease: Lease
+    ) -> None:
         """Keep the objects of one picture: files first, then their rows under the lease's fence."""
         storage, source = self.settings.storage.directory, picture.sop_instance_uid
-        contents = [each.as_bytes() for each in analysed.results]
+        contents = [result.as_bytes() for each in analysed for result in each.results]
         with kept(storage, contents) as files, transaction(self.engine) as session:
             lease.fence(session)
-            pairs = zip(analysed.results, files, strict=True)
             studies.record_results(
                 session,
                 revision.id,
-                [new_result(result, file, source, self.recipe) for result, file in pairs],
+                new_results(analysed, files, source, self.recipe),
                 now=_now(),
                 actor=ACTOR,
                 detail=audit_detail(analysed),
-                refused=analysed.refusal is not None,
+                refused=all(each.refusal is not None for each in analysed),
             )
             jobs.progress(session, lease.job_id, self.owner)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from cds_plugin.decoder import Decoder
 from cds_plugin.dicomize import Dicomizer
 from cds_plugin.elements import element_value
 from cds_plugin.errors import CdsError, Refused
-from cds_plugin.photograph import read_header
+from cds_plugin.photograph import Photograph, check_decodable, frame_count, read_header
 from cds_plugin.receive.admission import reason_not_analysed
 from cds_plugin.receive.header import Header, uid_problem
 from cds_plugin.results.identity import is_own_object
-from cds_plugin.study import ResultKind
-from cds_worker.activation import activation_pictures
+from cds_plugin.study import USUAL_KINDS, Analysis, ResultKind
+from cds_worker.activation import heat_maps, png
 from cds_worker.inputs import Input, InputKind, OutputNames, kind_of
 from cds_worker.picture import findings_json
 from cds_worker.pipeline import Pipeline
@@ -41,7 +41,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Offline:
-    """Analyses inputs one after another and writes what comes out below `out`."""
+    """Analyses inputs one after another and writes `kinds`, and with `maps` PNG files, below `out`."""
 
     pipeline: Pipeline
     decoder: Decoder
@@ -49,34 +49,53 @@ class Offline:
     max_pixels: int
     out: Path
     maps: bool = False
+    kinds: frozenset[ResultKind] = USUAL_KINDS
     names: OutputNames = field(default_factory=OutputNames)
 
-    def line(self, given: Input) -> Line:
-        """Return the line of one input; a refusal is a line too, with `error`."""
-        try:
-            return self._analysed(given)
-        except CdsError as error:
-            return {"input": given.given, "error": error.as_json()}
-
-    def _analysed(self, given: Input) -> Line:
+    def lines(self, given: Input) -> Iterator[Line]:
+        """Yield the line of one input, or of each of its frames; a refusal is a line too, with `error`."""
         stem = self.names.stem_for(given.path)
         start = time.perf_counter()
-        source = self._source(given.path, stem)
-        photograph = self.decoder.decode(source, self.max_pixels)
+        try:
+            source = self._source(given.path, stem)
+            check_decodable(header := read_header(source), self.max_pixels)
+        except CdsError as error:
+            yield {"input": given.given, "error": error.as_json()}
+            return
+        frames = frame_count(header)
+        for frame in (None,) if frames is None else range(1, frames + 1):
+            of_frame = {} if frame is None else {"frame": frame}
+            named = stem if frame is None else f"{stem}.frame{frame}"
+            try:
+                yield {"input": given.given, **of_frame, **self._analysed(source, named, frame, start)}
+            except CdsError as error:
+                yield {"input": given.given, **of_frame, "error": error.as_json()}
+            start = time.perf_counter()
+
+    def _analysed(self, source: Path, stem: str, frame: int | None, start: float) -> Line:
+        photograph = self.decoder.decode(source, self.max_pixels, frame or 1)
         decoding = {"decode": round(time.perf_counter() - start, 4)}
-        analysis = self.pipeline.analyse(photograph)
-        analysis, built = self.pipeline.results(photograph.header, photograph.rgb, analysis, FIRST_REVISION)
-        outputs = {each.kind: self._write(f"{stem}.{each.kind.value}.dcm", each.as_bytes()) for each in built}
-        shown = activation_pictures(self.pipeline.classifier, photograph.rgb, analysis) if self.maps else ()
-        drawn = [self._write(f"{stem}.lesion{number}.png", picture) for number, picture in shown]
-        maps = {"maps": [str(each.resolve()) for each in drawn]} if self.maps else {}
+        analysis, built = self.pipeline.results(
+            photograph.header,
+            photograph.rgb,
+            self.pipeline.analyse(photograph),
+            FIRST_REVISION,
+            frame=frame,
+            kinds=self.kinds,
+        )
+        written = {each.kind: self._write(f"{stem}.{each.kind.value}.dcm", each.as_bytes()) for each in built}
+        outputs = {kind.value: written.get(kind) for kind in ResultKind if kind in self.kinds | USUAL_KINDS}
+        maps = {"maps": self._maps(photograph, analysis, stem)} if self.maps else {}
         return {
-            "input": given.given,
             "sop_instance_uid": str(photograph.header.SOPInstanceUID),
             **findings_json(analysis, photograph.pixel_spacing_mm),
-            "outputs": {**_outputs(source, outputs), **maps},
+            "outputs": {"source": _absolute(source), **{k: _absolute(v) for k, v in outputs.items()}, **maps},
             "seconds": {**decoding, **analysis.seconds},
         }
+
+    def _maps(self, photograph: Photograph, analysis: Analysis, stem: str) -> list[str | None]:
+        shown = analysis.heat_maps or heat_maps(self.pipeline.classifier, photograph.rgb, analysis)
+        return [_absolute(self._write(f"{stem}.lesion{each.number}.png", png(each))) for each in shown]
 
     def _source(self, path: Path, stem: str) -> Path:
         """Return the DICOM object to analyse: `path` itself, or one made of the JPEG or PNG at `path`."""
@@ -121,6 +140,5 @@ def _values(header: Dataset, keyword: str) -> Sequence[object]:
     return value if isinstance(value, MultiValue) else [value]
 
 
-def _outputs(source: Path, built: Mapping[ResultKind, Path]) -> dict[str, Any]:
-    written = {kind.value: str(built[kind].resolve()) if kind in built else None for kind in ResultKind}
-    return {"source": str(source.resolve()), **written}
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())

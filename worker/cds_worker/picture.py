@@ -13,10 +13,18 @@ from cds_db.models import Instance, Study
 from cds_db.studies import NewResult
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import Refused
-from cds_plugin.photograph import read_header
+from cds_plugin.photograph import check_decodable, frame_count, read_header
 from cds_plugin.results.build import BuiltResult
 from cds_plugin.results.predecessors import Predecessor
-from cds_plugin.study import Analysis, BundleIdentity, Lesion, LesionClass, OperatingPoint
+from cds_plugin.study import (
+    USUAL_KINDS,
+    Analysis,
+    BundleIdentity,
+    Lesion,
+    LesionClass,
+    OperatingPoint,
+    ResultKind,
+)
 from cds_worker.keeping import KeptFile
 from cds_worker.pipeline import Pipeline
 from cds_worker.stage import StageFailed
@@ -29,41 +37,51 @@ DECIMALS = 6
 class AnalysedPicture:
     """What the pipeline says about one picture and the objects that go back for it.
 
-    `refusal` says why its pixels were not analysed; spacing is (row, column) in millimetres where known.
+    `refusal` says why its pixels were not analysed; spacing is (row, column) in millimetres where known;
+    `frame` is its number within an object of several frames, None elsewhere.
     """
 
     analysis: Analysis
     results: tuple[BuiltResult, ...]
     spacing_mm: tuple[float, float] | None = None
     refusal: Refused | None = None
+    frame: int | None = None
 
 
 class Place(NamedTuple):
-    """Where a picture's results stand: the number of their revision, and the reports that theirs follows."""
+    """Where a picture's results stand: their revision, the reports that theirs follows, the kinds wanted."""
 
     revision: int
     predecessors: Sequence[Predecessor] = ()
+    kinds: frozenset[ResultKind] = USUAL_KINDS
 
 
-def analyse_picture(
+def analyse_pictures(
     pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, place: Place
-) -> AnalysedPicture:
-    """Return analysis and result objects of the DICOM file at `path`.
+) -> tuple[AnalysedPicture, ...]:
+    """Return analysis and result objects of the DICOM file at `path`, of each of its frames by itself.
 
     Pixels that can't be had, or that a model can't do with, make a report that says so. Raises Refused where
     not even a report can refer to the picture, Unavailable where the file can't be opened, DeviceFailed
     where no picture can be analysed.
     """
+    header = read_header(path)
     try:
-        return _tried_twice(pipeline, decoder, path, max_pixels, place)
+        check_decodable(header, max_pixels)
     except Refused as refusal:
-        return refused_picture(pipeline, read_header(path), refusal, place)
+        return (refused_picture(pipeline, header, refusal, place),)
+    frames = frame_count(header)
+    numbers = (None,) if frames is None else range(1, frames + 1)
+    return tuple(_analysed_or_refused(pipeline, decoder, path, max_pixels, place, each) for each in numbers)
 
 
-def refused_picture(pipeline: Pipeline, header: Dataset, refusal: Refused, place: Place) -> AnalysedPicture:
+def refused_picture(
+    pipeline: Pipeline, header: Dataset, refusal: Refused, place: Place, frame: int | None = None
+) -> AnalysedPicture:
     """Return the report "not analysed: reason" on a picture; raises Refused as `Pipeline.results` does."""
-    results = pipeline.results(header, None, pipeline.not_analysed(header, refusal), *place)
-    return AnalysedPicture(*results, refusal=refusal)
+    analysis = pipeline.not_analysed(header, refusal)
+    results = pipeline.results(header, None, analysis, *place, frame=frame)
+    return AnalysedPicture(*results, refusal=refusal, frame=frame)
 
 
 def header_of_record(instance: Instance, study: Study) -> Dataset:
@@ -80,28 +98,43 @@ def header_of_record(instance: Instance, study: Study) -> Dataset:
     return header
 
 
-def _tried_twice(
-    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, place: Place
+def _analysed_or_refused(
+    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, place: Place, frame: int | None
 ) -> AnalysedPicture:
     """Try again where a stage failed and the device is well: memory that was short may be there now."""
     try:
-        return _analysed(pipeline, decoder, path, max_pixels, place)
-    except StageFailed:
-        check_device(pipeline, decoder)
-        return _analysed(pipeline, decoder, path, max_pixels, place)
+        try:
+            return _analysed(pipeline, decoder, path, max_pixels, place, frame)
+        except StageFailed:
+            check_device(pipeline, decoder)
+            return _analysed(pipeline, decoder, path, max_pixels, place, frame)
+    except Refused as refusal:
+        return refused_picture(pipeline, read_header(path), refusal, place, frame)
 
 
 def _analysed(
-    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, place: Place
+    pipeline: Pipeline, decoder: Decoder, path: Path, max_pixels: int, place: Place, frame: int | None
 ) -> AnalysedPicture:
-    photograph = decoder.decode(path, max_pixels)
+    photograph = decoder.decode(path, max_pixels, frame or 1)
     analysis = pipeline.analyse(photograph)
-    results = pipeline.results(photograph.header, photograph.rgb, analysis, *place)
-    return AnalysedPicture(*results, photograph.pixel_spacing_mm)
+    results = pipeline.results(photograph.header, photograph.rgb, analysis, *place, frame=frame)
+    return AnalysedPicture(*results, photograph.pixel_spacing_mm, frame=frame)
 
 
-def new_result(result: BuiltResult, file: KeptFile, source_sop_instance_uid: str, recipe: str) -> NewResult:
-    """Return the row of one object whose bytes were kept."""
+def new_results(
+    pictures: Sequence[AnalysedPicture], files: Sequence[KeptFile], source_sop_instance_uid: str, recipe: str
+) -> list[NewResult]:
+    """Return the rows of all objects of one source; `files` are those of all its frames in their order."""
+    built = [(picture.frame or 1, result) for picture in pictures for result in picture.results]
+    return [
+        _new_result(result, file, source_sop_instance_uid, frame, recipe)
+        for (frame, result), file in zip(built, files, strict=True)
+    ]
+
+
+def _new_result(
+    result: BuiltResult, file: KeptFile, source_sop_instance_uid: str, frame: int, recipe: str
+) -> NewResult:
     return NewResult(
         sop_instance_uid=str(result.dataset.SOPInstanceUID),
         sop_class_uid=str(result.dataset.SOPClassUID),
@@ -110,13 +143,18 @@ def new_result(result: BuiltResult, file: KeptFile, source_sop_instance_uid: str
         path=file.path,
         sha256=file.sha256,
         size_bytes=file.size_bytes,
-        recipe=recipe,
-        series_instance_uid=str(result.dataset.SeriesInstanceUID),
+        frame=frame,
     )
 
 
-def audit_detail(analysed: AnalysedPicture) -> dict[str, Any]:
-    """Return what the audit keeps of one picture: models, answers, seconds, and why it was refused."""
+def audit_detail(pictures: Sequence[AnalysedPicture]) -> dict[str, Any]:
+    """Return what the audit keeps of one source: models, answers, seconds, refusals; by frame of several."""
+    if pictures[0].frame is None:
+        return _audit_detail(pictures[0])
+    return {"frames": [{"frame": each.frame, **_audit_detail(each)} for each in pictures]}
+
+
+def _audit_detail(analysed: AnalysedPicture) -> dict[str, Any]:
     detail = findings_json(analysed.analysis, analysed.spacing_mm)
     refusal = analysed.refusal.as_json() if analysed.refusal else None
     return {**detail, "seconds": dict(analysed.analysis.seconds), "refusal": refusal}

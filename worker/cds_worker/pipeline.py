@@ -10,13 +10,24 @@ from typing import Self
 
 from pydicom import Dataset
 
-from cds_plugin.config import Settings
+from cds_plugin.config import Profile, Settings
 from cds_plugin.elements import element_value
 from cds_plugin.errors import CdsError
 from cds_plugin.photograph import Photograph
-from cds_plugin.results.build import BuiltResult, build_results
+from cds_plugin.results.build import BuiltResult, Wanted, build_results
 from cds_plugin.results.predecessors import Predecessor
-from cds_plugin.study import Analysis, Bundles, Lesion, OperatingPoint, Quality, Rgb, Verdict
+from cds_plugin.study import (
+    USUAL_KINDS,
+    Analysis,
+    Bundles,
+    Lesion,
+    OperatingPoint,
+    Quality,
+    ResultKind,
+    Rgb,
+    Verdict,
+)
+from cds_worker.activation import heat_maps
 from cds_worker.bundle import check_bundles, load_predictor
 from cds_worker.classification import ClassificationPredictor, OperatingPoints, classify, operating_points
 from cds_worker.quality import QualityPredictor, assess, not_decoded
@@ -36,6 +47,8 @@ class Pipeline:
     classifier: ClassificationPredictor
     operating_points: OperatingPoints
     use_patient_facts: bool
+    strict: bool = False
+    """Whether the usual SEG goes without invented geometry."""
 
     @property
     def operating_point(self) -> OperatingPoint:
@@ -66,7 +79,8 @@ class Pipeline:
         )
         points = operating_points(classifier, settings.findings)
         use_facts = settings.findings.use_patient_facts
-        return cls(checked.identities, device, gate, segmenter, classifier, points, use_facts)
+        strict = settings.results.segmentation is Profile.STRICT
+        return cls(checked.identities, device, gate, segmenter, classifier, points, use_facts, strict)
 
     def analyse(self, photograph: Photograph) -> Analysis:
         """Return the quality verdict and, unless it is non-diagnostic, every lesion found and named.
@@ -101,15 +115,25 @@ class Pipeline:
         analysis: Analysis,
         revision: int,
         predecessors: Sequence[Predecessor] = (),
+        kinds: frozenset[ResultKind] = USUAL_KINDS,
+        *,
+        frame: int | None = 1,
     ) -> tuple[Analysis, tuple[BuiltResult, ...]]:
         """Return the objects that go back for one picture, and the analysis with their seconds added.
 
-        `predecessors` are the earlier reports that the new one names.
-        Raises Refused where the header can't be referred to, or no object can be made from it.
+        `predecessors` are the earlier reports that the new one names, `frame` says which one of its object's
+        frames the picture is, None for the object as a whole. Raises Refused where the header can't be
+        referred to, or no object can be made from it.
         """
         seconds = dict(analysis.seconds)
+        if ResultKind.HEAT_MAP in kinds and rgb is not None:
+            with stage(seconds, "heat maps"):
+                analysis = replace(analysis, heat_maps=tuple(heat_maps(self.classifier, rgb, analysis)))
         with stage(seconds, "results"):
-            built = build_results(header, rgb, analysis, revision, predecessors=predecessors)
+            wanted = Wanted(kinds, self.strict)
+            built = build_results(
+                header, rgb, analysis, revision, predecessors=predecessors, frame=frame, wanted=wanted
+            )
         return replace(analysis, seconds=seconds), built
 
 

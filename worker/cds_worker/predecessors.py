@@ -27,9 +27,13 @@ def _predecessors(storage: Path, earlier: Sequence[EarlierReport]) -> Iterator[P
         if series is None:
             log.warning("predecessor-not-named", sop_instance_uid=each.sop_instance_uid)
             continue
-        succession = Succession.REPLACES if each.same_picture else Succession.ADDS_TO
         yield Predecessor(
-            each.study_instance_uid, series, each.sop_class_uid, each.sop_instance_uid, succession
+            each.study_instance_uid,
+            series,
+            each.sop_class_uid,
+            each.sop_instance_uid,
+            Succession.REPLACES if each.same_picture else Succession.ADDS_TO,
+            each.frame if each.same_picture else None,
         )
 
 

@@ -16,6 +16,7 @@ def recipe_of(settings: Settings, bundles: Bundles) -> Sha256:
         "software": SOFTWARE_VERSION,
         "bundles": [each.sha256 for each in bundles],
         "findings": settings.findings.model_dump(mode="json"),
+        "results": settings.results.model_dump(mode="json"),
         "max_pixels": settings.worker.max_pixels,
     }
     return Sha256(hashlib.sha256(canonical_json(ingredients).encode()).hexdigest())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_js
 from cds_plugin.decoder import Decoder
 from cds_plugin.dicomize import Dicomizer
 from cds_plugin.errors import Refused
+from cds_plugin.study import USUAL_KINDS, ResultKind
 from cds_worker.inputs import list_inputs
 from cds_worker.offline import Line, Offline
 from cds_worker.pipeline import Pipeline
@@ -26,6 +28,14 @@ PathsArgument = Annotated[
 MapsOption = Annotated[
     bool, typer.Option("--maps", help="Also write, for each lesion, where its finding is seen (PNG).")
 ]
+FormsOption = Annotated[
+    str,
+    typer.Option(
+        "--forms",
+        metavar="FORM,...",
+        help=f"More objects of each picture: {', '.join(sorted(set(ResultKind) - USUAL_KINDS))}.",
+    ),
+]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for SEG, SR and overlay.", file_okay=False)]
 
 
@@ -33,15 +43,16 @@ def command(
     paths: PathsArgument,
     out: OutOption,
     maps: MapsOption = False,
+    forms: FormsOption = "",
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Analyse pictures and write SEG, SR and overlay beside one line per picture."""
-    guarded(lambda: _analyze(paths, out, maps, json, config))
+    guarded(lambda: _analyze(paths, out, maps, forms, json, config))
 
 
-def _analyze(paths: list[str], out: Path, maps: bool, as_json: bool, config: Path | None) -> int:
-    settings = load_settings(config)
+def _analyze(paths: list[str], out: Path, maps: bool, forms: str, as_json: bool, config: Path | None) -> int:
+    settings, kinds = load_settings(config), _kinds(forms)
     _make(out)
     inputs = list(list_inputs(paths, out))
     if not inputs:
@@ -52,10 +63,19 @@ def _analyze(paths: list[str], out: Path, maps: bool, as_json: bool, config: Pat
     with Decoder() as decoder:
         max_pixels = settings.worker.max_pixels
         dicomizer = Dicomizer(out, decoder, max_pixels=max_pixels)
-        offline = Offline(pipeline, decoder, dicomizer, max_pixels, out, maps)
-        lines = map(offline.line, inputs)
+        offline = Offline(pipeline, decoder, dicomizer, max_pixels, out, maps, kinds)
+        lines = chain.from_iterable(map(offline.lines, inputs))
         refused = _print_lines(lines) if as_json else _print_table(lines)
     return Exit.FAILED if refused else Exit.DONE
+
+
+def _kinds(forms: str) -> frozenset[ResultKind]:
+    """Return the usual kinds and those of a comma-separated list; raises Refused for a word that is none."""
+    asked = [each.strip() for each in forms.split(",") if each.strip()]
+    if unknown := [each for each in asked if each not in set(ResultKind)]:
+        known = ", ".join(ResultKind)
+        raise Refused("unknown_form", f"No form is called {', '.join(unknown)}.", f"Choose of {known}.")
+    return USUAL_KINDS | {ResultKind(each) for each in asked}
 
 
 def _make(out: Path) -> None:
