@@ -104,7 +104,7 @@ def closed_between(session: Session, since: datetime | None, until: datetime | N
 
 
 def earlier_reports(session: Session, revision_id: int, source_sop_instance_uid: str) -> list[EarlierReport]:
-    """Return the report, one per frame, that a picture's new one replaces; else those that a late one adds to.
+    """Return the reports that a picture's new one replaces, one per frame; else those that it adds to.
 
     The latter are the reports of the newest earlier revision that has any. What was held back and never sent
     has no successor.

@@ -10,12 +10,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from ward_book import note, seal_all, verified
 
-from cds_db.migrate import current, is_current, needed, upgrade
-from cds_db.models import Base
-from cds_db.session import open_engine
+from cds_db.migrate import current, is_current, needed, upgrade, upgrade_to
+from cds_db.models import Base, DeliveredObject, Result
+from cds_db.session import open_engine, snapshot
 
 REFUSED = "append-only"
 
@@ -36,6 +36,43 @@ def test_asking_for_the_version_makes_no_file(tmp_path: Path) -> None:
 def test_the_migrated_schema_is_the_one_of_the_models(engine: Engine) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_results_that_were_delivered_stay_so_when_frames_come(empty_url: str) -> None:
+    upgrade_to(empty_url, "0004")
+    engine = open_engine(empty_url)
+    with engine.begin() as connection:
+        for statement in A_DELIVERED_RESULT:
+            connection.execute(text(statement))
+    engine.dispose()
+    upgrade(empty_url)
+    engine = open_engine(empty_url)
+    with snapshot(engine) as session:
+        (result,), (delivered,) = session.query(Result), session.query(DeliveredObject)
+        assert (result.frame, result.kind, result.size_bytes) == (1, "sr", 9)
+        assert (delivered.sop_instance_uid, delivered.delivery_id) == ("1.2.5", 1)
+    with engine.begin() as connection:
+        again = A_DELIVERED_RESULT[2].replace("'1.2.5'", "'1.2.6'")
+        connection.execute(
+            text(again.replace("created_at)", "created_at, frame)").replace(f"{AT})", f"{AT}, 2)"))
+        )
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(text(again.replace("'1.2.6'", "'1.2.7'")))
+    engine.dispose()
+
+
+AT = "'2026-01-31T12:00:00.000000Z'"
+A_DELIVERED_RESULT = (
+    f"INSERT INTO studies VALUES ('1.2.3', 'P-1', '', {AT}, NULL)",
+    "INSERT INTO revisions (id, study_instance_uid, number, stage, calling_ae, opened_at, last_received_at) "
+    f"VALUES (1, '1.2.3', 1, 'complete', 'CAMERA', {AT}, {AT})",
+    "INSERT INTO results (sop_instance_uid, sop_class_uid, kind, revision_id, source_sop_instance_uid, path, "
+    "sha256, size_bytes, created_at) "
+    f"VALUES ('1.2.5', '1.2', 'sr', 1, '1.2.4', 'results/a.dcm', 'ab', 9, {AT})",
+    "INSERT INTO deliveries (id, revision_id, destination, state, attempts) "
+    "VALUES (1, 1, 'pacs', 'delivered', 1)",
+    f"INSERT INTO delivered_objects (delivery_id, sop_instance_uid, delivered_at) VALUES (1, '1.2.5', {AT})",
+)
 
 
 @pytest.mark.slow

@@ -18,6 +18,9 @@ from cds_plugin.study import LesionClass, ResultKind, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "codes.md"
 
+NAMED_BY_TEMPLATE = {"276214006"}
+"""TID 1410 calls it "Finding category", the dictionary "Findings category type"."""
+
 _DIHEDRAL = ("0123456789", "1234067895", "2340178956", "3401289567", "4012395678")
 _DIHEDRAL += ("5987604321", "6598710432", "7659821043", "8765932104", "9876543210")
 _PERMUTATION = "1576283094"
@@ -58,7 +61,7 @@ def test_meanings_are_those_of_the_standard(row: CodeRow) -> None:
         for value, (meaning, _) in by_value.items()
         if value == row.code.value
     }
-    if listed:
+    if listed and row.code.value not in NAMED_BY_TEMPLATE:
         assert any(meaning.lower().startswith(row.code.meaning.lower()) for meaning in listed)
 
 

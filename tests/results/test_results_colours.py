@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -90,6 +90,7 @@ def test_numbers_on_the_palette_have_contrast(colour: RgbColour) -> None:
 boxes = st.tuples(st.integers(0, 700), st.integers(0, 500), st.integers(1, 300), st.integers(1, 300))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(boxes, min_size=1, max_size=30))
 def test_no_number_hides_another_and_none_leaves_the_picture(places: list[tuple[int, int, int, int]]) -> None:
     picture, size = (800, 600), (30, 24)
