@@ -5,11 +5,12 @@ from __future__ import annotations
 from sqlalchemy import Engine, text
 from ward_book import NOW, analyse, close, events, picture, receive
 
-from cds_db import studies
+from cds_db import destinations, studies
 from cds_db.handling import HIGH, Handling
 from cds_db.migrate import current, needed, upgrade, upgrade_to
 from cds_db.models import AuditEntry, Delivery, Instance, Job, Revision
 from cds_db.session import open_engine, snapshot, transaction
+from cds_db.stages import DeliveryState
 
 CAMERA = Handling(5.0, routes={"pacs": ("overlay", "sr")})
 THEATRE = Handling(30.0, HIGH, {"pacs": ("sr",), "ris": ("sr",)})
@@ -82,11 +83,29 @@ def test_a_database_of_the_schema_before_is_upgraded_with_what_it_holds(empty_ur
         assert (revision.quiet_seconds, revision.priority, revision.routes) == (None, 0, None)
         (job,) = session.query(Job)
         assert (job.priority, job.claimed_at) == (0, None)
-        assert session.query(Delivery).one().kinds is None
+        delivery = session.query(Delivery).one()
+        assert (delivery.kinds, delivery.retry_until, delivery.commitment, delivery.asked) == (
+            None,
+            None,
+            None,
+            0,
+        )
+        assert (revision.origin, revision.wanted_recipe, revision.retry_hours) == (None, None, None)
+        assert destinations.lines(session)["pacs"].counts == {DeliveryState.PENDING: 1}
     receive(engine, picture(2, study="1.2.3", handling=THEATRE))
     with snapshot(engine) as session:
         assert session.query(Revision).one().routes == {"pacs": ["sr"], "ris": ["sr"]}
     engine.dispose()
+
+
+def test_code_of_before_writes_into_the_schema_of_now(engine: Engine) -> None:
+    """A rolling upgrade: who does not know the new columns leaves them out."""
+    with engine.begin() as connection:
+        for statement in OLD_ROWS:
+            connection.execute(text(statement))
+    with snapshot(engine) as session:
+        delivery = session.query(Delivery).one()
+        assert (delivery.asked, delivery.commitment) == (0, None)
 
 
 AT = "'2026-01-31T12:00:00.000000Z'"
