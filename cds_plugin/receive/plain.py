@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 SPECIFIC_CHARACTER_SET = 0x00080005
 ASCII_BELOW = frozenset({b"", b"ISO_IR 6", b"ISO_IR 100", b"ISO_IR 192"})
@@ -46,8 +47,7 @@ NOTED = frozenset({SPECIFIC_CHARACTER_SET, *TEXTS, *ASKS_MORE})
 """What the walk over a data set must hand in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(NamedTuple):
     """An element of the header as it stands in the file; `vr` is empty where none is written."""
 
     tag: int

@@ -6,9 +6,11 @@ says no before pydicom is asked (PS3.5 section 7).
 
 from __future__ import annotations
 
+import io
+import mmap
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
@@ -54,19 +56,24 @@ def encoding_of(transfer_syntax_uid: str) -> Encoding:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(NamedTuple):
     tag: int
     vr: bytes
     length: int
 
 
-class _Walk:
-    """One pass over a file; `end` is its size."""
+_HEAD = {True: struct.Struct("<HH2sH"), False: struct.Struct(">HH2sH")}
+_LONG = {True: struct.Struct("<I"), False: struct.Struct(">I")}
+"""Tag, VR and short length of an element; its long length. By whether the order is little endian."""
 
-    def __init__(self, file: BinaryIO, end: int) -> None:
-        self._file = file
-        self._end = end
+
+class _Walk:
+    """One pass over the bytes of a file, from `position` to its end."""
+
+    def __init__(self, data: bytes | mmap.mmap, position: int) -> None:
+        self._data = data
+        self._position = position
+        self._end = len(data)
         self._elements = 0
         self._header_bytes = 0
         self._in_header = True
@@ -88,29 +95,29 @@ class _Walk:
             raise Unparsable("the file ends inside a sequence")
 
     def _next(self, encoding: Encoding) -> _Element | None:
-        head = self._file.read(8)
-        if not head.strip(b"\0") and len(head) < 8:
-            return None
+        head = self._data[self._position : self._position + 8]
         if len(head) < 8:
-            raise Unparsable("the file ends inside an element")
+            if head.strip(b"\0"):
+                raise Unparsable("the file ends inside an element")
+            return None
+        self._position += 8
         self._elements += 1
         if self._elements > ELEMENTS:
             raise Unparsable("too many elements")
         return self._parse(head, encoding)
 
     def _parse(self, head: bytes, encoding: Encoding) -> _Element:
-        order = "<" if encoding.little_endian else ">"
-        group, number = struct.unpack_from(order + "HH", head)
+        group, number, vr, short = _HEAD[encoding.little_endian].unpack(head)
         tag = group << 16 | number
-        vr = head[4:6]
+        long = _LONG[encoding.little_endian]
         if encoding.implicit or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
-            return _Element(tag, b"", struct.unpack(order + "I", head[4:])[0])
+            return _Element(tag, b"", long.unpack_from(head, 4)[0])
         if vr not in LONG_VRS:
-            return _Element(tag, vr, struct.unpack(order + "H", head[6:])[0])
-        long = self._file.read(4)
-        if len(long) < 4:
+            return _Element(tag, vr, short)
+        if self._position + 4 > self._end:
             raise Unparsable("the file ends inside an element")
-        return _Element(tag, vr, struct.unpack(order + "I", long)[0])
+        self._position += 4
+        return _Element(tag, vr, long.unpack_from(self._data, self._position - 4)[0])
 
     def _check_tag(self, element: _Element, depth: int) -> None:
         group = element.tag >> 16
@@ -128,10 +135,8 @@ class _Walk:
         self._last = element.tag
 
     def _note(self, element: _Element) -> None:
-        position = self._file.tell()
-        value = self._file.read(min(element.length, LONGEST_BYTES + 1))
-        self._file.seek(position)
-        self.noted.append(Noted(element.tag, element.vr, value))
+        end = self._position + min(element.length, LONGEST_BYTES + 1)
+        self.noted.append(Noted(element.tag, element.vr, self._data[self._position : end]))
 
     def _value(self, element: _Element, encoding: Encoding, depth: int) -> None:
         if element.length != UNDEFINED:
@@ -153,23 +158,30 @@ class _Walk:
         raise Unparsable("the file ends inside a sequence")
 
     def _skip(self, length: int, *, loaded: bool) -> None:
-        position = self._file.tell() + length
+        position = self._position + length
         if position > self._end:
             raise Unparsable("the file ends inside an element")
         if self._in_header and loaded:
             self._header_bytes += length
             if self._header_bytes > HEADER_BYTES:
                 raise Unparsable("the header is too large")
-        self._file.seek(position)
+        self._position = position
 
 
 def check_structure(file: BinaryIO, end: int, encoding: Encoding) -> list[Noted]:
     """Return the elements that decide (`plain.NOTED`) of a data set from the position up to `end` bytes.
 
-    Raises Unparsable unless whole elements fill the file.
+    `end` is the size of the file. Raises Unparsable unless whole elements fill it.
     """
     if file.tell() >= end:
         raise Unparsable("the data set is empty")
-    walk = _Walk(file, end)
+    if isinstance(file, io.BytesIO):
+        return _noted(file.getvalue(), file.tell(), encoding)
+    with mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ) as data:
+        return _noted(data, file.tell(), encoding)
+
+
+def _noted(data: bytes | mmap.mmap, position: int, encoding: Encoding) -> list[Noted]:
+    walk = _Walk(data, position)
     walk.data_set(encoding, depth=0, closed_by=None)
     return walk.noted
