@@ -4,7 +4,7 @@ pynetdicom hands a message through three queues and two polling threads; with ma
 most of their time. It stays in charge of everything but the usual C-STORE on an established association:
 negotiation, release, abort, other messages, and every C-STORE whose request is written in an unusual way.
 This leans on private parts of pynetdicom 3.0 (`DULServiceProvider._read_pdu_data`, `_run_loop_delay`,
-`Association._accepted_cx`), pinned by tests.
+`_idle_timer`, `_kill_thread`, `Association._accepted_cx`), pinned by tests.
 """
 
 from __future__ import annotations
@@ -262,6 +262,7 @@ class LaneProvider(OrderlyProvider):
 
     def _goes_on(self, connection: QuickSocket) -> bool:
         """Return whether the lane may read on: the peer sent more, and nothing else asks for attention."""
+        self._idle_timer.restart()  # as the loop does after each read
         if self._kill_thread or self.socket is not connection or not self._is_lane_free():
             return False
         return self.event_queue.empty() and self.to_provider_queue.empty() and connection.ready

@@ -6,11 +6,14 @@ import inspect
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from drawn_objects import DERMOSCOPIC, a_photograph
+from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
@@ -20,7 +23,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification
 from ward import AE_TITLE, LOOPBACK, Ward
 
-from cds_plugin.receive.lane import LaneProvider, lane_of
+from cds_plugin.receive.lane import HELD_BYTES, LaneProvider, lane_of
 from cds_plugin.receive.server import BoundedMessages
 
 PAIR = (DERMOSCOPIC, ExplicitVRLittleEndian)
@@ -147,6 +150,35 @@ def test_a_data_set_that_is_interrupted_ends_the_association(ward: Ward, fault: 
     assert not ward.incoming() and len(ward.instances()) == 2
 
 
+@pytest.mark.slow
+def test_pdus_that_follow_closely_for_long_are_no_silence(ward: Ward) -> None:
+    ward.bounds = replace(ward.bounds, network_seconds=1.0)
+    with ward.listening():
+        request, (command, data) = recorded(ward, a_photograph(side=20))
+        step = len(data) // 60
+        parts = [data[6 + start : 6 + start + step] for start in range(0, len(data) - 6, step)]
+        with connected(ward, request) as connection:
+            connection.sendall(pdu(command))
+            for number, part in enumerate(parts):
+                last = 2 if number == len(parts) - 1 else 0
+                head = struct.pack(">IBB", len(part) + 2, data[4], last)
+                connection.sendall(pdu(head + part))
+                time.sleep(0.04)
+            assert status_of(answer(connection)[1]) == 0
+    assert ward.events().count("instance-duplicate") == 1
+
+
+def test_an_object_larger_than_what_is_held_goes_to_its_file(ward: Ward) -> None:
+    large, small = a_photograph(side=400), a_photograph(side=20)
+    assert len(large.PixelData) > HELD_BYTES > len(small.PixelData)
+    with ward.listening():
+        assert ward.sent(large, small, large) == [0, 0, 0]
+    kept = {each.sop_instance_uid: ward.directory / each.path for each in ward.instances()}
+    for picture in (large, small):
+        assert dcmread(kept[picture.SOPInstanceUID]).PixelData == picture.PixelData
+    assert ward.events().count("instance-duplicate") == 1 and not ward.incoming()
+
+
 def test_the_private_parts_of_pynetdicom_are_where_they_were(ward: Ward) -> None:
     for name in ("_read_pdu_data", "_is_transport_event", "run_reactor"):
         assert callable(getattr(DULServiceProvider, name))
@@ -159,4 +191,5 @@ def test_the_private_parts_of_pynetdicom_are_where_they_were(ward: Ward) -> None
         assert type(ours.dul) is LaneProvider and lane_of(ours) is not None
         assert [str(each.transfer_syntax[0]) for each in ours._accepted_cx.values()] == [PAIR[1]]
         assert ours._reactor_checkpoint.is_set()
+        assert not ours.dul._kill_thread and callable(ours.dul._idle_timer.restart)
         association.release()
