@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db.session import Writing, writing
@@ -61,6 +61,9 @@ class Commits:
         self._takes_many = engine.dialect.name != "sqlite"
         self._waiting: deque[_Entry] = deque()
         self._leading = threading.Lock()
+        self._kept: Connection | None = None
+        """Used by whoever leads: taking one from the pool costs more than the statements."""
+        event.listen(engine, "engine_disposed", self._let_go)
 
     def write(self, work: Work) -> None:
         """Return once what `work` wrote is committed; raise what it raised, and then nothing of it is kept.
@@ -69,7 +72,7 @@ class Commits:
         but rows.
         """
         if self._takes_many:
-            self._commit([work])
+            self._write([work], self._engine)
             return
         entry = _Entry(work)
         self._waiting.append(entry)
@@ -95,7 +98,24 @@ class Commits:
             entry.is_committed = True
 
     def _commit(self, works: Sequence[Work]) -> None:
-        with self._turn, writing(self._engine) as transaction:
+        """Commit on the connection that was kept; one that saw a failure is not kept."""
+        connection, self._kept = self._kept or self._engine.connect(), None
+        try:
+            self._write(works, connection)
+            self._kept = connection
+        finally:
+            if self._kept is None:
+                connection.close()
+
+    def _write(self, works: Sequence[Work], bind: Engine | Connection) -> None:
+        with self._turn, writing(bind) as transaction:
             for work in works:
                 work(transaction)
                 transaction.flush()
+
+    def _let_go(self, _engine: Engine) -> None:
+        with self._leading:
+            if self._kept is not None:
+                self._kept.invalidate()
+                self._kept.close()
+                self._kept = None

@@ -14,6 +14,7 @@ from sqlalchemy import ClauseElement, Connection, Dialect
 from sqlalchemy.exc import DBAPIError
 
 Converter = Callable[[Any], Any]
+NOTHING: Mapping[str, Any] = {}
 NAMED: Mapping[str, Mapping[str, Any]] = {"sqlite": {"paramstyle": "named"}}
 """Both drivers then take a mapping of values; psycopg's dialect says `%(name)s` by itself."""
 
@@ -53,15 +54,7 @@ class Prepared:
             name: convert(values[name]) if convert is not None else values[name]
             for name, convert in compiled.converters.items()
         }
-        driver = connection.dialect.loaded_dbapi
-        try:
-            cursor = connection.connection.cursor()
-            cursor.execute(compiled.text, converted)
-        except driver.Error as error:
-            raise DBAPIError.instance(
-                compiled.text, None, error, driver.Error, hide_parameters=True, dialect=connection.dialect
-            ) from error
-        return cursor
+        return run_text(connection, compiled.text, converted)
 
     def _compile(self, connection: Connection) -> _Compiled:
         """Two threads may do so at once: the same comes out."""
@@ -71,6 +64,19 @@ class Prepared:
         converters = {key: _converter(bind.type, dialect) for key, bind in statement.binds.items()}
         compiled = self._compiled[name] = _Compiled(str(statement), converters)
         return compiled
+
+
+def run_text(connection: Connection, text: str, values: Mapping[str, Any] = NOTHING) -> Any:
+    """Execute what the driver understands; return its cursor. Raises as `Prepared.run` does."""
+    driver = connection.dialect.loaded_dbapi
+    try:
+        cursor = connection.connection.cursor()
+        cursor.execute(text, values)
+    except driver.Error as error:
+        raise DBAPIError.instance(
+            text, None, error, driver.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
+    return cursor
 
 
 def _converter(kind: Any, dialect: Dialect) -> Converter | None:

@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
+from cds_db.prepared import run_text
+
 SQLITE_BUSY_SECONDS = 30
 """How long a writer waits for another process's write transaction."""
 CONNECT_SECONDS = 5
@@ -50,7 +52,7 @@ def _text(stored: bytes) -> str:
 
 def _begin_sqlite(connection: Connection) -> None:
     deferred = connection.get_execution_options().get(DEFERRED, False)
-    connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
+    run_text(connection, "BEGIN" if deferred else "BEGIN IMMEDIATE")
 
 
 @contextmanager
@@ -93,13 +95,13 @@ class Writing:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Writing]:
+def writing(bind: Engine | Connection) -> Iterator[Writing]:
     """Yield a transaction that commits on leaving the block and rolls back on an exception.
 
-    On SQLite it holds the one write lock: keep it short.
+    On SQLite it holds the one write lock: keep it short. A connection may be handed in to be used again.
     """
-    with engine.begin() as connection:
-        transaction = Writing(connection)
+    with bind.begin() as begun:
+        transaction = Writing(bind if isinstance(bind, Connection) else begun)
         yield transaction
         transaction.flush()
 
