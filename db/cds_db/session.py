@@ -101,7 +101,7 @@ def writing(bind: Engine | Connection) -> Iterator[Writing]:
     On SQLite it holds the one write lock: keep it short. A connection may be handed in to be used again.
     """
     with bind.begin() as begun:
-        transaction = Writing(bind if isinstance(bind, Connection) else begun)
+        transaction = Writing(begun if isinstance(begun, Connection) else begun.connection)
         yield transaction
         transaction.flush()
 
