@@ -34,7 +34,7 @@ from cds_plugin.commitment.request import (
 )
 from cds_plugin.config import Destination, Settings
 from cds_plugin.deliver.answering import AnswerHandler
-from cds_plugin.deliver.backoff import REFUSED
+from cds_plugin.deliver.backoff import AWAY, REFUSED
 from cds_plugin.deliver.carrier import carrier_of, destination_of
 from cds_plugin.deliver.sender import Answer, association_with, peer_of, read_outgoing
 from cds_plugin.errors import CdsError, Refused, Unavailable
@@ -47,6 +47,8 @@ ACTOR = "deliver"
 SAME_ASSOCIATION_SECONDS = 3.0
 """How long an answer is waited for on the association of the question; it may come later on another one."""
 SUCCESS = 0x0000
+COMMITMENT_REFUSED = "commitment_refused"
+"""The code of the failure: the destination is there and does not want to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +164,25 @@ class Asker:
 
     def _missed(self, lease: Lease, delivery_id: int, transaction_uid: str | None, error: CdsError) -> None:
         now = datetime.now(UTC)
+        is_away = isinstance(error, Unavailable) and error.code != COMMITMENT_REFUSED
+        backoff = AWAY if is_away else REFUSED
         with transaction(self.engine) as session:
             lease.fence(session)
             asking.record_unanswered(
-                session, delivery_id, transaction_uid, error.message, now=now, actor=ACTOR
+                session,
+                delivery_id,
+                transaction_uid,
+                error.message,
+                away=is_away,
+                now=now,
+                actor=ACTOR,
             )
             attempts = session.get_one(Job, lease.job_id, populate_existing=True).attempts
             jobs.retry_later(
                 session,
                 lease.job_id,
                 lease.owner,
-                not_before=now + REFUSED.wait(attempts, random.random()),
+                not_before=now + backoff.wait(attempts, random.random()),
                 error=error.message,
             )
         lease.end()
@@ -205,7 +215,7 @@ def _send(association: Association, who: str, information: Dataset) -> None:
         raise Unavailable("peer_gone", f"{who} gave no answer when it was asked", "Look at its log.")
     if answer.Status != SUCCESS:
         raise Unavailable(
-            "commitment_refused",
+            COMMITMENT_REFUSED,
             f"{who} answered the request for storage commitment with status 0x{answer.Status:04X}",
             "Look at its log.",
         )

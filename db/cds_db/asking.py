@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from cds_db.columns import Json
 from cds_db.commitment import FAILURES_IN_AUDIT, Reference
+from cds_db.delivery import DEFAULT_RETRY
 from cds_db.events import Event, Outcome
 from cds_db.locks import locked_delivery
 from cds_db.models import AskedCommitment, DeliveredObject, Delivery, Job, Result
@@ -100,11 +101,25 @@ def record_asked(
 
 
 def record_unanswered(
-    session: Session, delivery_id: int, transaction_uid: str | None, error: str, *, now: datetime, actor: str
+    session: Session,
+    delivery_id: int,
+    transaction_uid: str | None,
+    error: str,
+    *,
+    away: bool,
+    now: datetime,
+    actor: str,
 ) -> None:
-    """Note that a question did not reach the destination, or has no answer; it counts as asked."""
+    """Note that a question could not be asked, or was refused; None: it was not even noted as asked.
+
+    It counts, unless the destination is `away` and the delivery's time is not over.
+    """
     delivery = locked_delivery(session, delivery_id)
     delivery.last_error = shortened(error)
+    if delivery.retry_until is None:
+        delivery.retry_until = now + DEFAULT_RETRY
+    counts = not away or now > delivery.retry_until
+    delivery.asked += counts - (transaction_uid is not None)
     if transaction_uid is not None:
         session.execute(
             update(AskedCommitment)

@@ -221,6 +221,34 @@ def test_a_question_that_is_refused_is_repeated_slowly(
     assert postroom.events()[-1] == "commitment-missed"
 
 
+def test_a_destination_that_is_away_uses_up_no_question(postroom: Postroom, ports: list[int]) -> None:
+    job_id = a_delivery(postroom, ports[0])
+    with Archive(ports[0]).open():
+        postroom.run(job_id)
+    for _ in range(TIMES_ASKED + 2):
+        postroom.make_due(job_id)
+        postroom.run(job_id)
+    delivery = postroom.delivery(job_id)
+    assert (delivery.asked, delivery.commitment) == (0, AskedState.PENDING)
+    postroom.make_due(job_id)
+    with Archive(ports[0]).open():
+        postroom.run(job_id)
+    assert postroom.delivery(job_id).commitment is AskedState.COMMITTED
+
+
+def test_a_destination_that_left_the_settings_is_not_asked_for_ever(
+    postroom: Postroom, ports: list[int]
+) -> None:
+    job_id = a_delivery(postroom, ports[0])
+    with Archive(ports[0]).open():
+        postroom.run(job_id)
+    postroom.to()
+    for _ in range(TIMES_ASKED + 1):
+        postroom.make_due(job_id)
+        postroom.run(job_id)
+    assert postroom.delivery(job_id).commitment is AskedState.FAILED
+
+
 def test_an_answer_that_comes_later_to_the_listener(postroom: Postroom, ports: list[int]) -> None:
     port = ports[1]
     postroom.settings = postroom.settings.model_copy(update={"listener": Listener(port=port)})
