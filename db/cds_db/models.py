@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from cds_db.columns import Document, Instant, Words, enum_of
@@ -162,6 +173,33 @@ class Result(Base):
     recipe: Mapped[str | None] = mapped_column(String(SHA256_LENGTH))
     """The digest of models and settings that made it; None: made before that was noted."""
     series_instance_uid: Mapped[str | None] = mapped_column(String(UID_LENGTH))
+
+
+class Lesion(Base):
+    """A lesion as one revision reported it, with what a later visit can know it again by.
+
+    `frame` counts from 1; 0: the picture has only one. The box is in pixels, `x1` and `y1` exclusive.
+    """
+
+    __tablename__ = "lesions"
+
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"), primary_key=True)
+    source_sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
+    frame: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    tracking_uid: Mapped[str] = mapped_column(String(UID_LENGTH), index=True)
+    observed_at: Mapped[datetime] = mapped_column(Instant)
+    x0: Mapped[int]
+    y0: Mapped[int]
+    x1: Mapped[int]
+    y1: Mapped[int]
+    site: Mapped[str | None] = mapped_column(Words)
+    laterality: Mapped[str | None] = mapped_column(Words)
+    malignancy: Mapped[float] = mapped_column(Float)
+    area_mm2: Mapped[float | None] = mapped_column(Float)
+    appearance: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """A vector of length one, single precision, little-endian."""
+    appearance_model: Mapped[str | None] = mapped_column(String(SHA256_LENGTH))
 
 
 class Delivery(Base):
