@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Subquery, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from cds_db.models import Lesion, Revision, Study
+from cds_db.models import Lesion, Result, Revision, Study
 
 MOST_KNOWN = 2_000
 """Observations of one patient that are compared; the newest ones where there are more."""
@@ -93,7 +93,7 @@ def known_lesions(session: Session, study_instance_uid: str) -> list[EarlierLesi
 
 
 def _newest_revisions(study: Study) -> Subquery:
-    """Return for each picture of the patient with a lesion the number of its newest such revision."""
+    """Return for each picture of the patient the number of the newest revision that reported on it."""
     same_patient = and_(
         Study.patient_id == study.patient_id,
         Study.issuer_of_patient_id == study.issuer_of_patient_id,
@@ -102,14 +102,14 @@ def _newest_revisions(study: Study) -> Subquery:
     this_study = Study.study_instance_uid == study.study_instance_uid
     return (
         select(
-            Lesion.source_sop_instance_uid.label("source"),
+            Result.source_sop_instance_uid.label("source"),
             Revision.study_instance_uid.label("study"),
             func.max(Revision.number).label("number"),
         )
-        .join(Revision, Revision.id == Lesion.revision_id)
+        .join(Revision, Revision.id == Result.revision_id)
         .join(Study, Study.study_instance_uid == Revision.study_instance_uid)
         .where(or_(this_study, same_patient) if study.patient_id.strip() else this_study)
-        .group_by(Lesion.source_sop_instance_uid, Revision.study_instance_uid)
+        .group_by(Result.source_sop_instance_uid, Revision.study_instance_uid)
         .subquery()
     )
 

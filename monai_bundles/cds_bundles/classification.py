@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from cds_bundles.explanation import ActivationMaps
 from cds_bundles.familiarity import Familiarity
 from cds_bundles.lesion_crops import Box, Rgb, cut_square, square_around
 from cds_bundles.resize import resize_rgb
-from cds_bundles.trust import Reading, Trust
+from cds_bundles.trust import Trust
 from cds_bundles.weights import load_half
 
 Floats = NDArray[np.float32]
@@ -40,6 +40,8 @@ class LesionOpinion:
     """The diagnoses that can't be left out without missing the true one more often than promised."""
     ood_score: float
     """0 to 1: the share of held-out lesions that were less unlike the training lesions than this one."""
+    appearance: tuple[float, ...]
+    """A vector of length one; the cosine with that of another picture says how alike two lesions look."""
     facts: tuple[str, ...] = ()
     """Which of "age", "sex" and "site" the probabilities rest on beside the picture."""
 
@@ -113,6 +115,7 @@ class LesionClassifier:
         self.maps = ActivationMaps([member.network for member in look.members])
         self.trust = Trust.load(Path(trust))
         self.familiarity = Familiarity.load(Path(familiarity))
+        self.appearance_model = _joint_digest(look.members[0].digest, Path(familiarity))
 
     def __call__(self, rgb: Rgb, bboxes: Sequence[Box]) -> tuple[LesionOpinion, ...]:
         """An opinion on each lesion, from the picture alone.
@@ -130,8 +133,12 @@ class LesionClassifier:
         evidence = self.trust.facts.evidence(facts)
         before = np.array([opinion.probabilities for opinion in opinions])
         rows = informed(before, evidence, self.trust.facts_weight)
-        strange = [opinion.ood_score for opinion in opinions]
-        return tuple(_opinions(rows, strange, self.trust.with_facts, names))
+        reading = self.trust.with_facts
+        members = prediction_sets(rows, reading.set_thresholds)
+        return tuple(
+            replace(opinion, probabilities=tuple(row.tolist()), prediction_set=_names(member), facts=names)
+            for opinion, row, member in zip(opinions, rows, members, strict=True)
+        )
 
     def activation_map(self, rgb: Rgb, bbox: Box, name: str) -> tuple[Rgb, Floats]:
         """The crop (S, S, 3) that was looked at, and the evidence in it for class `name`, (S, S) in 0..1."""
@@ -152,23 +159,24 @@ class LesionClassifier:
     def _opinions(self, rgb: Rgb, bboxes: Sequence[Box]) -> list[LesionOpinion]:
         logits, features = self.look(rgb, bboxes)
         rows = self.trust.probabilities(logits)
+        members = prediction_sets(rows, self.trust.picture_alone.set_thresholds)
         strange = self.familiarity.ood_scores(features)
-        return _opinions(rows, strange.tolist(), self.trust.picture_alone, ())
+        looks = self.familiarity.appearances(features)
+        return [
+            LesionOpinion(tuple(row.tolist()), _names(member), float(unlike), tuple(look.tolist()))
+            for row, member, unlike, look in zip(rows, members, strange, looks, strict=True)
+        ]
 
 
-def _opinions(
-    rows: NDArray[np.float64], strange: Sequence[float], reading: Reading, facts: tuple[str, ...]
-) -> list[LesionOpinion]:
-    members = prediction_sets(rows, reading.set_thresholds)
-    return [
-        LesionOpinion(
-            tuple(row.tolist()),
-            tuple(name for name, inside in zip(CLASSES, member, strict=True) if inside),
-            float(unlike),
-            facts,
-        )
-        for row, member, unlike in zip(rows, members, strange, strict=True)
-    ]
+def _names(member: NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(name for name, inside in zip(CLASSES, member, strict=True) if inside)
+
+
+def _joint_digest(network: str, familiarity: Path) -> str:
+    """SHA-256, hexadecimal, over all that makes an appearance: only those of one model can be compared."""
+    with familiarity.open("rb") as stream:
+        space = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(f"{network}  {space}".encode()).hexdigest()
 
 
 def _thresholds(points: Mapping[float, OperatingPoint]) -> dict[float, float]:

@@ -57,6 +57,15 @@ class Familiarity:
             np.interp(self.distance(features), self.curve, np.linspace(0, 1, len(self.curve))), np.float32
         )
 
+    def appearances(self, features: Floats) -> Floats:
+        """(N, K), rows of length one: how each lesion deviates from the mean, every direction counting alike.
+
+        The cosine of two rows says how alike two lesions look; pictures of one lesion have a high one.
+        """
+        along = ((features - self.mean) @ self.directions.T) / self.spread
+        lengths = np.linalg.norm(along, axis=1, keepdims=True)
+        return np.asarray(along / np.maximum(lengths, 1e-6), np.float32)
+
     def save(self, path: Path) -> None:
         """Writes half-precision safetensors."""
         tensors = {
