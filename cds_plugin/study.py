@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
@@ -15,6 +17,8 @@ StudyInstanceUid = NewType("StudyInstanceUid", str)
 SeriesInstanceUid = NewType("SeriesInstanceUid", str)
 Sha256 = NewType("Sha256", str)
 """64 lower-case hexadecimal digits."""
+
+UNIT_TOLERANCE = 1e-3
 
 Mask = NDArray[np.bool_]
 Rgb = NDArray[np.uint8]
@@ -101,6 +105,40 @@ class Quality:
     defect: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """How a lesion looks to one classifier: a vector of length one. Vectors of other models say nothing."""
+
+    vector: tuple[float, ...]
+    model: Sha256
+    """Digest of the classification bundle."""
+
+    def __post_init__(self) -> None:
+        length = math.sqrt(math.fsum(value * value for value in self.vector))
+        if not math.isclose(length, 1.0, abs_tol=UNIT_TOLERANCE):
+            raise ValueError(f"an appearance has length 1, not {length}")
+
+    def likeness(self, other: Appearance) -> float | None:
+        """Return the cosine of both, -1 to 1; None where two models made them."""
+        if self.model != other.model or len(self.vector) != len(other.vector):
+            return None
+        return math.fsum(a * b for a, b in zip(self.vector, other.vector, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What an earlier report said of the same lesion; `likeness` is how alike both look, -1 to 1.
+
+    `area_mm2` is None where it could not be measured then.
+    """
+
+    observed: datetime
+    study_instance_uid: StudyInstanceUid
+    malignancy: float
+    area_mm2: float | None
+    likeness: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesion:
     """One lesion; `mask` is (height, width) of `bbox`, `probabilities` in the order of LesionClass."""
@@ -116,6 +154,10 @@ class Lesion:
     """0-1: the share of held-out lesions that were less unlike those learned from; None where not known."""
     tracking_uid: str | None = None
     """The UID of a lesion that an earlier report knows already; None: it follows from picture and mask."""
+    appearance: Appearance | None = None
+    """How it looks; None where the model does not say."""
+    prior: Prior | None = None
+    """The same lesion at an earlier visit; None where none is known."""
 
     def __post_init__(self) -> None:
         if self.mask.shape != (self.bbox.height, self.bbox.width):
@@ -215,6 +257,8 @@ class Analysis:
     seconds: Mapping[str, float] = field(default_factory=dict)
     heat_maps: tuple[HeatMap, ...] = ()
     """Made only where their picture is wanted."""
+    priors_sought: bool = False
+    """Whether the lesions were looked for among the earlier reports on this patient."""
 
     @property
     def analysed(self) -> bool:

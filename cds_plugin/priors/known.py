@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from cds_plugin.study import Sha256
-
-UNIT_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Appearance:
-    """How a lesion looks to one classifier: a vector of length one. Vectors of other models say nothing."""
-
-    vector: tuple[float, ...]
-    model: Sha256
-    """Digest of the classification bundle."""
-
-    def __post_init__(self) -> None:
-        length = math.sqrt(math.fsum(value * value for value in self.vector))
-        if not math.isclose(length, 1.0, abs_tol=UNIT_TOLERANCE):
-            raise ValueError(f"an appearance has length 1, not {length}")
-
-    def likeness(self, other: Appearance) -> float | None:
-        """Return the cosine of both, -1 to 1; None where two models made them."""
-        if self.model != other.model or len(self.vector) != len(other.vector):
-            return None
-        return math.fsum(a * b for a, b in zip(self.vector, other.vector, strict=True))
+from cds_plugin.study import Appearance
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_plugin.priors.known import Appearance, KnownLesion, Place, SeenLesion, tracks
+from cds_plugin.priors.known import KnownLesion, Place, SeenLesion, tracks
 from cds_plugin.priors.matching import Bounds, matched
-from cds_plugin.study import Sha256
+from cds_plugin.study import Appearance, Sha256
 
 MODEL = Sha256("a" * 64)
 BOUNDS = Bounds(likeness=0.6, margin=0.1)
