@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -19,6 +19,8 @@ AGE = re.compile(r"(\d{3})([DWMY])")
 UNITS_IN_A_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 SEXES = {"F": "female", "M": "male"}
 DATES = ("AcquisitionDate", "ContentDate", "StudyDate")
+MOMENTS = ("Acquisition", "Content", "Study")
+ZONE = re.compile(r"([+-])([01]\d)([0-5]\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,30 @@ def _years_lived(header: Dataset) -> float | None:
     born = _date(header, "PatientBirthDate")
     taken = next((found for name in DATES if (found := _date(header, name)) is not None), None)
     return (taken - born).days / UNITS_IN_A_YEAR["D"] if born and taken else None
+
+
+def moment_of(header: Dataset) -> datetime | None:
+    """Return when the picture was taken: its own date and time, else its content's, else its study's.
+
+    In the time zone that the object names (0008,0201), else taken as UTC; a date alone is its midnight.
+    """
+    zone = _zone(str(element_value(header, "TimezoneOffsetFromUTC") or ""))
+    for name in MOMENTS:
+        day, time = (str(element_value(header, f"{name}{part}") or "").strip() for part in ("Date", "Time"))
+        digits = day + (re.sub(r"\D.*", "", time) + "000000")[:6]
+        try:
+            return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=zone)
+        except ValueError:
+            continue
+    return None
+
+
+def _zone(written: str) -> timezone:
+    found = ZONE.fullmatch(written.strip())
+    if found is None:
+        return UTC
+    offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(-offset if found[1] == "-" else offset)
 
 
 def _date(header: Dataset, keyword: str) -> date | None:

@@ -7,14 +7,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from cds_db.lesions import EarlierLesion, ReportedLesion
+from cds_plugin.elements import element_value
+from cds_plugin.photograph.clinical import clinical_facts_of, moment_of
 from cds_plugin.priors.known import KnownLesion, Place, SeenLesion, tracks
 from cds_plugin.priors.matching import Bounds, Match, matched
-from cds_plugin.study import Appearance, BoundingBox, Lesion, Prior, Sha256, StudyInstanceUid
+from cds_plugin.study import Analysis, Appearance, BoundingBox, Lesion, Prior, Sha256, StudyInstanceUid
 
 BOUNDS = Bounds(likeness=0.6, margin=0.1)
 """What they give is measured in docs/lesion-over-time.md."""
+SIDES = ("L", "R")
+"""Lateralities that speak for or against a place; "both" and "unpaired" do not."""
 SAME_BOX_IOU = 0.5
 """On one picture two boxes that overlap more are one lesion, whatever model drew them."""
 
@@ -30,20 +35,34 @@ class PictureSeen:
     place: Place
 
 
+def picture_seen(header: Dataset, frame: int | None, otherwise: datetime) -> PictureSeen:
+    """Return what a header says of when and where; `otherwise` is the moment where it names none."""
+    side = str(element_value(header, "ImageLaterality") or element_value(header, "Laterality") or "")
+    return PictureSeen(
+        str(element_value(header, "StudyInstanceUID")),
+        str(element_value(header, "SOPInstanceUID")),
+        frame or 0,
+        moment_of(header) or otherwise,
+        Place(clinical_facts_of(header).site or None, side if side in SIDES else None),
+    )
+
+
 def followed(
-    lesions: Sequence[Lesion], picture: PictureSeen, known: Sequence[EarlierLesion], bounds: Bounds = BOUNDS
-) -> tuple[Lesion, ...]:
-    """Return the lesions with the tracking UID and the prior of those that are known already.
+    analysis: Analysis, picture: PictureSeen, known: Sequence[EarlierLesion], bounds: Bounds = BOUNDS
+) -> Analysis:
+    """Return the analysis with the tracking UID and the prior of those lesions that are known already.
 
     What an earlier report on this very picture called a lesion keeps that name; its prior is the latest
     observation under that name at an earlier visit. The others are compared with earlier visits.
     """
+    lesions = analysis.lesions
     names = _names_on_this_picture(lesions, picture, known)
     earlier = [found for each in known if (found := _known(each)) is not None and _before(found, picture)]
     free = [each for each in earlier if each.tracking_uid not in names.values()]
     seen = [_seen(each, picture) for each in lesions if each.number not in names and each.appearance]
     matches = matched(seen, free, bounds)
-    return tuple(_followed(each, names, matches, earlier) for each in lesions)
+    again = tuple(_followed(each, names, matches, earlier) for each in lesions)
+    return replace(analysis, lesions=again, priors_sought=True)
 
 
 def _followed(
@@ -137,16 +156,16 @@ def kept_appearance(lesion: ReportedLesion) -> Appearance | None:
     return Appearance(tuple(vector.tolist()), Sha256(lesion.appearance_model))
 
 
-def reported(
-    lesion: Lesion, tracking_uid: str, picture: PictureSeen, spacing_mm: tuple[float, float] | None
-) -> ReportedLesion:
-    """Return the row of a lesion as this report has it."""
+def reported(lesion: Lesion, picture: PictureSeen, spacing_mm: tuple[float, float] | None) -> ReportedLesion:
+    """Return the row of a lesion as this report has it; ValueError where it has no tracking UID yet."""
     look = lesion.appearance
+    if lesion.tracking_uid is None:
+        raise ValueError(f"lesion {lesion.number} has no tracking UID")
     return ReportedLesion(
         source_sop_instance_uid=picture.sop_instance_uid,
         frame=picture.frame,
         number=lesion.number,
-        tracking_uid=tracking_uid,
+        tracking_uid=lesion.tracking_uid,
         observed_at=picture.observed,
         box=(lesion.bbox.x0, lesion.bbox.y0, lesion.bbox.x1, lesion.bbox.y1),
         site=picture.place.site,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -80,6 +80,13 @@ def build_results(
     )
     context = ResultContext(source, analysis, revision, moment, followed, wanted.strict)
     return tuple(_build(context, rgb, wanted.kinds))
+
+
+def tracked(photograph_header: Dataset, analysis: Analysis, frame: int | None = 1) -> Analysis:
+    """Return the analysis with a tracking UID for every lesion; one that has its own keeps it."""
+    context = ResultContext(read_source(photograph_header, frame), analysis, 0, datetime.now(UTC))
+    lesions = (replace(each, tracking_uid=str(context.tracking_uid(each))) for each in analysis.lesions)
+    return replace(analysis, lesions=tuple(lesions))
 
 
 def _build(context: ResultContext, rgb: Rgb | None, kinds: frozenset[ResultKind]) -> Iterator[BuiltResult]:

@@ -96,6 +96,7 @@ DETECTION_SCORE = _private("SCORE", "Detection score of the segmentation model",
 MILLIMETRE = _row("mm", "UCUM", "mm", "unit, with Pixel Spacing", "CID 7460")
 SQUARE_MILLIMETRE = _row("mm2", "UCUM", "square millimeter", "unit, with Pixel Spacing", "CID 7461")
 PIXELS = _row("{pixels}", "UCUM", "pixels", "unit, without Pixel Spacing", "UCUM annotation")
+NO_UNITS = _row("1", "UCUM", "no units", "unit of a difference of probabilities", "CID 7469, UCUM")
 UNIT_RANGE = _row("{0:1}", "UCUM", "range: 0:1", "unit of probabilities", "UCUM annotation")
 
 # Findings
@@ -141,6 +142,16 @@ FAMILIAR: Mapping[bool, Code] = {
         "UNFAMILIAR", "Unlike the lesions learned from; answers may mislead", "value of FAMILIARITY"
     ),
 }
+PRIOR = _private("PRIOR", "Earlier report on the same lesion", "per lesion, where priors were looked for")
+PRIORS: Mapping[bool, Code] = {
+    True: _private("PRIOR_FOUND", "Matched to an earlier report by place and appearance", "value of PRIOR"),
+    False: _private("NO_PRIOR", "No earlier report on this lesion is known", "value of PRIOR"),
+}
+PRIOR_LIKENESS = _private("PRIOR_LIKENESS", "Likeness to the earlier lesion", "cosine of appearances, 0-1")
+MALIGNANCY_CHANGE = _private(
+    "CHANGE_malignant", "Change in probability of malignancy since the prior", "difference, -1 to 1"
+)
+AREA_CHANGE = _private("CHANGE_AREA", "Change in area since the prior", "difference, where both were in mm2")
 CLASS_INCLUDES = _private("CLASS_INCLUDES", "Diagnosis included in the class", "beside a group of diagnoses")
 
 _VALUE_SET = "a published value set expanded by a terminology server (morphology)"

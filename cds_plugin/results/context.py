@@ -43,6 +43,7 @@ class ResultContext:
             str(self.revision),
             repr(self.analysis.operating_point),
             repr(self.analysis.patient_facts),
+            *(repr((each.tracking_uid, each.prior)) for each in self.analysis.lesions if each.prior),
             *(["strict"] if self.strict else []),
             *parts,
         )

@@ -51,7 +51,7 @@ def draw_overlay(rgb: Rgb, analysis: Analysis, spacing_mm: _Spacing, frame: int 
     photograph = outlined(rgb, analysis.lesions)
     width = max(photograph.shape[1], MIN_WIDTH)
     large, small = font(width // 44), font(width // 60)
-    heading = [*([f"Frame {frame}"] if frame is not None else []), *statements(analysis)]
+    heading = [*([f"Frame {frame}"] if frame is not None else []), *statements(analysis, spacing_mm)]
     parts = (
         banner(width, large),
         text_block(map(Line, heading), width, large),

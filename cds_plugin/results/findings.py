@@ -24,9 +24,9 @@ from cds_plugin.results import codes
 from cds_plugin.results.context import ResultContext, tracking_identifier
 from cds_plugin.results.equipment import plain_text
 from cds_plugin.results.identity import MANUFACTURER
-from cds_plugin.results.shape import measure, outline
+from cds_plugin.results.shape import area_change, measure, outline
 from cds_plugin.results.source import Source
-from cds_plugin.study import BundleIdentity, Lesion, LesionClass, OperatingPoint
+from cds_plugin.study import Analysis, BundleIdentity, Lesion, LesionClass, OperatingPoint
 
 
 def lesion_group(context: ResultContext, lesion: Lesion) -> PlanarROIMeasurementsAndQualitativeEvaluations:
@@ -43,7 +43,7 @@ def lesion_group(context: ResultContext, lesion: Lesion) -> PlanarROIMeasurement
         finding_sites=_sites(context.source),
         algorithm_id=algorithm(context.analysis.bundles.classification, *_parameters(context)),
         measurements=_measurements(context, lesion),
-        qualitative_evaluations=list(_evaluations(context.analysis.operating_point, lesion)),
+        qualitative_evaluations=list(_evaluations(context.analysis, lesion)),
     )
 
 
@@ -93,14 +93,17 @@ def _code_of(item: Dataset) -> CodedConcept | None:
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 
 
-def _evaluations(point: OperatingPoint | None, lesion: Lesion) -> Iterator[QualitativeEvaluation]:
-    """Yield prediction set, flag and familiarity; a group of diagnoses also gets its members."""
+def _evaluations(analysis: Analysis, lesion: Lesion) -> Iterator[QualitativeEvaluation]:
+    """Yield prediction set, flag, familiarity and prior; a group of diagnoses also gets its members."""
+    point = analysis.operating_point
     for each in lesion.prediction_set:
         yield QualitativeEvaluation(codes.PREDICTION_SET, codes.FINDINGS[each])
     if point is not None:
         yield QualitativeEvaluation(codes.MALIGNANCY_FLAG, codes.FLAGS[point.flags(lesion)])
     if point is not None and lesion.ood_score is not None:
         yield QualitativeEvaluation(codes.FAMILIARITY, codes.FAMILIAR[not point.is_unfamiliar(lesion)])
+    if analysis.priors_sought:
+        yield QualitativeEvaluation(codes.PRIOR, codes.PRIORS[lesion.prior is not None])
     for member in codes.MEMBERS.get(lesion.finding, ()):
         yield QualitativeEvaluation(codes.CLASS_INCLUDES, member)
 
@@ -130,7 +133,21 @@ def _measurements(context: ResultContext, lesion: Lesion) -> list[Measurement]:
         *(_probability(codes.PROBABILITIES[each], value) for each, value in others),
         *_thresholds(context.analysis.operating_point),
         *([] if lesion.ood_score is None else [_probability(codes.OOD_SCORE, lesion.ood_score)]),
+        *_changes(context, lesion),
     ]
+
+
+def _changes(context: ResultContext, lesion: Lesion) -> Iterator[Measurement]:
+    """Yield what changed since the prior; the area only where both were measured in millimetres."""
+    if lesion.prior is None:
+        return
+    yield _probability(codes.PRIOR_LIKENESS, lesion.prior.likeness)
+    more = lesion.malignancy - lesion.prior.malignancy
+    yield Measurement(codes.MALIGNANCY_CHANGE, more, codes.NO_UNITS)
+    growth = area_change(lesion, context.source.pixel_spacing_mm)
+    if growth is not None:
+        found_by = algorithm(context.analysis.bundles.segmentation)
+        yield Measurement(codes.AREA_CHANGE, growth, codes.SQUARE_MILLIMETRE, algorithm_id=found_by)
 
 
 def _thresholds(point: OperatingPoint | None) -> Iterator[Measurement]:

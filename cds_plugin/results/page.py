@@ -76,13 +76,17 @@ def _story(context: ResultContext, rgb: Rgb) -> Iterator[Flowable]:
     analysis, text = context.analysis, _style(7.5)
     yield Paragraph(TITLE, _style(14, bold=True))
     yield _patient(context.source.header)
-    yield from (Paragraph(escape(each), _style(10, bold=True)) for each in statements(analysis))
+    yield from (Paragraph(escape(each), _style(10, bold=True)) for each in _statements(context))
     yield _picture(context, rgb)
     yield Spacer(0, 2 * mm)
     if analysis.lesions:
         yield _findings(context)
     yield Spacer(0, 2 * mm)
     yield from (Paragraph(escape(each), text) for each in _small_print(context))
+
+
+def _statements(context: ResultContext) -> tuple[str, ...]:
+    return statements(context.analysis, context.source.pixel_spacing_mm)
 
 
 def _small_print(context: ResultContext) -> Iterator[str]:

@@ -31,14 +31,17 @@ from cds_plugin.results.equipment import finish, object_arguments, plain_text
 from cds_plugin.results.findings import algorithm, lesion_group
 from cds_plugin.results.identity import MANUFACTURER, MODEL_NAME
 from cds_plugin.results.predecessors import predecessor_items
+from cds_plugin.results.shape import area_change
 from cds_plugin.results.source import Source
 from cds_plugin.results.uids import device_uid
-from cds_plugin.study import Analysis, Lesion, OperatingPoint, Quality, ResultKind, Verdict
+from cds_plugin.study import Analysis, Lesion, OperatingPoint, Prior, Quality, ResultKind, Verdict
 
 DESCRIPTION = "AI report; research use, not for diagnosis"
 NO_LESION = "no lesion detected by the algorithm; this does not exclude disease"
 NO_REASON = "no reason given"
 NOTHING_FLAGGED = "reached by no lesion; this does not exclude disease"
+NO_PRIOR = "no earlier report on the same lesion is known"
+AREAS_NOT_COMPARABLE = "areas can't be compared without Pixel Spacing in both"
 UNFAMILIAR = "unlike the lesions that the algorithm learned from, its answers may mislead"
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
@@ -62,13 +65,36 @@ def build_report(context: ResultContext, segmentations: Sequence[Dataset] = ()) 
     return report
 
 
-def statements(analysis: Analysis) -> tuple[str, ...]:
+def statements(analysis: Analysis, spacing_mm: tuple[float, float] | None = None) -> tuple[str, ...]:
     """Return what the report says in words about the whole picture, the weightiest first."""
     reasons = "; ".join(analysis.quality.reasons) or NO_REASON
     if not analysis.analysed:
         return (f"not analysed: {reasons}",)
     limits = (f"limited image quality: {reasons}",) if analysis.quality.verdict is Verdict.LIMITED else ()
-    return (*limits, *_on_lesions(analysis)) if analysis.lesions else (*limits, NO_LESION)
+    if not analysis.lesions:
+        return (*limits, NO_LESION)
+    return (*limits, *_on_lesions(analysis), *_on_priors(analysis, spacing_mm))
+
+
+def _on_priors(analysis: Analysis, spacing_mm: tuple[float, float] | None) -> Iterator[str]:
+    """Yield what changed since an earlier visit, lesion by lesion, and for which lesions none is known."""
+    if not analysis.priors_sought:
+        return
+    for each in analysis.lesions:
+        if each.prior is not None:
+            yield f"lesion {each.number}: {_since_prior(each, each.prior, spacing_mm)}"
+    if unknown := _numbers(each for each in analysis.lesions if each.prior is None):
+        yield f"{NO_PRIOR}: {unknown}"
+
+
+def _since_prior(lesion: Lesion, prior: Prior, spacing_mm: tuple[float, float] | None) -> str:
+    growth = area_change(lesion, spacing_mm)
+    area = AREAS_NOT_COMPARABLE if growth is None else f"area {prior.area_mm2:.1f} {growth:+.1f} mm2"
+    return (
+        f"matched by place and appearance to a report of {prior.observed:%Y-%m-%d} "
+        f"(likeness {prior.likeness:.2f}); probability of malignancy {prior.malignancy:.2f} then, "
+        f"{lesion.malignancy:.2f} now; {area}"
+    )
 
 
 def _on_lesions(analysis: Analysis) -> Iterator[str]:
@@ -106,13 +132,17 @@ def _content(context: ResultContext) -> ContainerContentItem:
     content.extend(LanguageOfContentItemAndDescendants(_ENGLISH))
     content.extend(_observation_context(context))
     content.append(_code(codes.PROCEDURE_REPORTED, codes.DERMOSCOPIC_PHOTOGRAPHY, "HAS CONCEPT MOD"))
-    content.extend(_comment(text) for text in (*statements(context.analysis), RESEARCH_NOTICE))
+    content.extend(_comment(text) for text in (*_statements_of(context), RESEARCH_NOTICE))
     content.append(_image_library(context.source))
     if context.analysis.lesions:
         content.append(_imaging_measurements(context))
     content.append(_image_quality(context.analysis))
     root.ContentSequence = content
     return root
+
+
+def _statements_of(context: ResultContext) -> tuple[str, ...]:
+    return statements(context.analysis, context.source.pixel_spacing_mm)
 
 
 _ENGLISH = CodedConcept("en-US", "RFC5646", "English (United States)")

@@ -47,6 +47,13 @@ def measure(lesion: Lesion, spacing_mm: tuple[float, float] | None) -> Size:
     )
 
 
+def area_change(lesion: Lesion, spacing_mm: tuple[float, float] | None) -> float | None:
+    """Return by how many mm2 the lesion is larger than its prior; None where either is not known in mm2."""
+    if lesion.prior is None or lesion.prior.area_mm2 is None or spacing_mm is None:
+        return None
+    return measure(lesion, spacing_mm).area - lesion.prior.area_mm2
+
+
 def outline(lesion: Lesion) -> Points:
     """Return the closed outer ring of the largest part, as SCOORD wants it.
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from cds_db import jobs
 from cds_db.columns import Json
 from cds_db.events import Event, Outcome
+from cds_db.lesions import ReportedLesion, record_lesions
 from cds_db.locks import locked_revision
 from cds_db.models import Delivery, Instance, Result, Revision, RevisionPicture
 from cds_db.moves import move, shortened
@@ -89,6 +90,7 @@ def record_results(
     actor: str,
     detail: Mapping[str, Json],
     refused: bool = False,
+    lesions: Sequence[ReportedLesion] = (),
 ) -> list[Result]:
     """Record all results of one picture and return those that hold.
 
@@ -109,6 +111,7 @@ def record_results(
     _audit_picture(session, revision, source, now=now, actor=actor, detail=detail, refused=refused)
     for each in results:
         _record(session, revision, each, now=now, actor=actor)
+    record_lesions(session, revision.id, lesions)
     session.flush()
     return results_of(session, revision_id, source)
 

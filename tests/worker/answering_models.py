@@ -35,6 +35,7 @@ class Opinion:
     probabilities: tuple[float, ...] = (0.1, 0.1, 0.1, 0.1, 0.1, 0.4, 0.1)
     prediction_set: tuple[str, ...] = (LesionClass.NV.value,)
     ood_score: float = 0.1
+    appearance: tuple[float, ...] = (1.0, 0.0)
     facts: tuple[str, ...] = ()
 
 
@@ -89,6 +90,7 @@ class Gate:
 class Classifier:
     """Calls everything a naevus."""
 
+    appearance_model: str = "cd" * 32
     operating_points: Mapping[float, float] = {0.95: 0.5}
     informed_operating_points: Mapping[float, float] = {0.95: 0.4}
 

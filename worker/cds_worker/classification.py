@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cds_plugin.config import Findings
 from cds_plugin.errors import Refused
 from cds_plugin.photograph import ClinicalFacts
-from cds_plugin.study import Lesion, LesionClass, OperatingPoint, Rgb
+from cds_plugin.study import Appearance, Lesion, LesionClass, OperatingPoint, Rgb, Sha256
 from cds_worker.segmentation import FoundLesion
 
 
@@ -32,12 +32,19 @@ class Opinion(Protocol):
         """Return 0-1: how unlike the lesions that were learned from."""
 
     @property
+    def appearance(self) -> tuple[float, ...]:
+        """Return a vector of length one; its cosine with another says how alike two lesions look."""
+
+    @property
     def facts(self) -> tuple[str, ...]:
         """Return which of "age", "sex" and "site" the probabilities rest on beside the picture."""
 
 
 class ClassificationPredictor(Protocol):
     """The `predictor` of dermoscopy_lesion_classification."""
+
+    appearance_model: str
+    """SHA-256 of all that makes an appearance: only those of one model can be compared."""
 
     @property
     def operating_points(self) -> Mapping[float, float]:
@@ -88,12 +95,13 @@ def classify(
     if facts is not None:
         opinions = predictor.informed(opinions, facts)
     lesions = (
-        _lesion(number, *each) for number, each in enumerate(zip(found, opinions, strict=True), start=1)
+        _lesion(number, *each, Sha256(predictor.appearance_model))
+        for number, each in enumerate(zip(found, opinions, strict=True), start=1)
     )
     return tuple(lesions), tuple(opinions[0].facts)
 
 
-def _lesion(number: int, found: FoundLesion, opinion: Opinion) -> Lesion:
+def _lesion(number: int, found: FoundLesion, opinion: Opinion, model: Sha256) -> Lesion:
     return Lesion(
         number,
         found.bbox,
@@ -102,6 +110,7 @@ def _lesion(number: int, found: FoundLesion, opinion: Opinion) -> Lesion:
         tuple(float(value) for value in opinion.probabilities),
         tuple(LesionClass(name) for name in opinion.prediction_set),
         float(opinion.ood_score),
+        appearance=Appearance(tuple(opinion.appearance), model),
     )
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db import jobs, studies
 from cds_db.jobs import MAX_ATTEMPTS, Claim
+from cds_db.lesions import known_lesions
 from cds_db.models import Instance, Revision, Study
 from cds_db.repeating import earlier_reports
 from cds_db.session import open_engine, snapshot, transaction
@@ -43,6 +44,7 @@ from cds_worker.picture import (
     header_of_record,
     new_results,
     refused_picture,
+    reported_lesions,
 )
 from cds_worker.pipeline import Pipeline
 from cds_worker.predecessors import predecessors_of
@@ -193,9 +195,11 @@ class Analyst:
         """Return the revision, the reports that the picture's report follows, and what is to be made."""
         with snapshot(self.engine) as session:
             earlier = earlier_reports(session, revision.id, picture.sop_instance_uid)
+            known = known_lesions(session, revision.study_instance_uid)
         asked = {form for forms in self._routes(revision).values() for form in forms}
         kinds = USUAL_KINDS | {kind for kind in ResultKind if kind.value in asked}
-        return Place(revision.number, predecessors_of(self.settings.storage.directory, earlier), kinds)
+        predecessors = predecessors_of(self.settings.storage.directory, earlier)
+        return Place(revision.number, predecessors, kinds, known)
 
     def _give_up_first(
         self, claim: Claim, revision: Revision, pictures: list[Instance], lease: Lease
@@ -253,6 +257,7 @@ class Analyst:
                 actor=ACTOR,
                 detail=audit_detail(analysed),
                 refused=all(each.refusal is not None for each in analysed),
+                lesions=reported_lesions(analysed),
             )
             jobs.progress(session, lease.job_id, self.owner)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydicom import Dataset
 
+from cds_db.lesions import EarlierLesion, ReportedLesion
 from cds_db.models import Instance, Study
 from cds_db.studies import NewResult
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import Refused
 from cds_plugin.photograph import check_decodable, frame_count, read_header
-from cds_plugin.results.build import BuiltResult
+from cds_plugin.priors.following import PictureSeen, followed, picture_seen, reported
+from cds_plugin.results.build import BuiltResult, tracked
 from cds_plugin.results.predecessors import Predecessor
 from cds_plugin.study import (
     USUAL_KINDS,
@@ -23,6 +26,7 @@ from cds_plugin.study import (
     Lesion,
     LesionClass,
     OperatingPoint,
+    Prior,
     ResultKind,
 )
 from cds_worker.keeping import KeptFile
@@ -46,14 +50,20 @@ class AnalysedPicture:
     spacing_mm: tuple[float, float] | None = None
     refusal: Refused | None = None
     frame: int | None = None
+    seen: PictureSeen | None = None
+    """When and where it was taken; None where it was refused."""
 
 
 class Place(NamedTuple):
-    """Where a picture's results stand: their revision, the reports that theirs follows, the kinds wanted."""
+    """Where a picture's results stand: their revision, the reports that theirs follows, the kinds wanted.
+
+    `known` are the lesions that were reported of this patient before, None where nobody asked.
+    """
 
     revision: int
     predecessors: Sequence[Predecessor] = ()
     kinds: frozenset[ResultKind] = USUAL_KINDS
+    known: Sequence[EarlierLesion] | None = None
 
 
 def analyse_pictures(
@@ -80,7 +90,7 @@ def refused_picture(
 ) -> AnalysedPicture:
     """Return the report "not analysed: reason" on a picture; raises Refused as `Pipeline.results` does."""
     analysis = pipeline.not_analysed(header, refusal)
-    results = pipeline.results(header, None, analysis, *place, frame=frame)
+    results = pipeline.results(header, None, analysis, *place[:3], frame=frame)
     return AnalysedPicture(*results, refusal=refusal, frame=frame)
 
 
@@ -117,8 +127,22 @@ def _analysed(
 ) -> AnalysedPicture:
     photograph = decoder.decode(path, max_pixels, frame or 1)
     analysis = pipeline.analyse(photograph)
-    results = pipeline.results(photograph.header, photograph.rgb, analysis, *place, frame=frame)
-    return AnalysedPicture(*results, photograph.pixel_spacing_mm, frame=frame)
+    seen = picture_seen(photograph.header, frame, datetime.now(UTC))
+    if place.known is not None:
+        analysis = followed(analysis, seen, place.known)
+    analysis = tracked(photograph.header, analysis, frame)
+    results = pipeline.results(photograph.header, photograph.rgb, analysis, *place[:3], frame=frame)
+    return AnalysedPicture(*results, photograph.pixel_spacing_mm, frame=frame, seen=seen)
+
+
+def reported_lesions(pictures: Sequence[AnalysedPicture]) -> list[ReportedLesion]:
+    """Return the rows of all lesions of one source, by which a later visit can know them again."""
+    return [
+        reported(lesion, picture.seen, picture.spacing_mm)
+        for picture in pictures
+        if picture.seen is not None
+        for lesion in picture.analysis.lesions
+    ]
 
 
 def new_results(
@@ -206,4 +230,16 @@ def _lesion_json(
         "prediction_set": [each.value for each in lesion.prediction_set],
         "ood_score": None if lesion.ood_score is None else round(lesion.ood_score, DECIMALS),
         "unfamiliar": None if point is None else point.is_unfamiliar(lesion),
+        "tracking_uid": lesion.tracking_uid,
+        "prior": None if lesion.prior is None else _prior_json(lesion.prior),
+    }
+
+
+def _prior_json(prior: Prior) -> dict[str, Any]:
+    return {
+        "observed": prior.observed.isoformat(),
+        "study_instance_uid": prior.study_instance_uid,
+        "malignancy": round(prior.malignancy, DECIMALS),
+        "area_mm2": None if prior.area_mm2 is None else round(prior.area_mm2, DECIMALS),
+        "likeness": round(prior.likeness, DECIMALS),
     }
