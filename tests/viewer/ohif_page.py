@@ -81,6 +81,13 @@ class OhifPage:
         )
         self.settle()
 
+    def show_frame(self, number: int) -> None:
+        """Show that frame, 1 and up, of the picture."""
+        self.page.evaluate(
+            f"() => cornerstone.getEnabledElements()[0].viewport.setImageIdIndex({number - 1})"
+        )
+        self.settle()
+
     def settle(self) -> Rgb:
         """Wait until nothing on the page moves any more; return what is seen then."""
         last, same = self.seen(), 0

@@ -68,6 +68,8 @@ def page(room: Room, viewed: Viewed) -> Iterator[OhifPage]:
     context = room.chromium.new_context()
     shown = OhifPage(context.new_page())
     shown.open(room.site.address(viewed.study_instance_uid))
+    if viewed.frames > 1:
+        shown.show_frame(viewed.frames)
     yield shown
     context.close()
 

@@ -20,17 +20,20 @@ ROWS, COLUMNS = 450, 600
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Which source, how many lesions."""
+    """Which source, how many lesions, and how many frames; the last frame is the one that has lesions."""
 
     name: str
     sop_class: str
     modality: str
     lesions: int
+    frames: int = 1
 
 
 STUDIES = (
     Study("dermoscopic, twenty lesions", DermoscopicPhotographyImageStorage, "DMS", 20),
     Study("photographic, one lesion", VLPhotographicImageStorage, "XC", 1),
+    Study("dermoscopic of two frames, one lesion", DermoscopicPhotographyImageStorage, "DMS", 1, 2),
+    Study("photographic of two frames, twenty lesions", VLPhotographicImageStorage, "XC", 20, 2),
 )
 
 
@@ -41,6 +44,7 @@ class Viewed:
     study_instance_uid: str
     rgb: Rgb
     lesions: tuple[Lesion, ...]
+    frames: int
     source: bytes
     results: dict[ResultKind, bytes]
 
@@ -60,13 +64,17 @@ def viewed_study(study: Study) -> Viewed:
         },
         SeriesNumber=1,
         InstanceNumber=1,
-        PatientID=f"VIEWED{study.lesions}",
+        PatientID=f"VIEWED{study.lesions}F{study.frames}",
         SeriesDescription="Dermoscopy",
+        **({"NumberOfFrames": study.frames} if study.frames > 1 else {}),
     )
     lesions = tuple(of_mask(number, mask) for number, mask in enumerate(masks, start=1))
     said = analysis(*lesions, rows=ROWS, columns=COLUMNS)
-    results = {each.kind: each.as_bytes() for each in build_results(header, rgb, said, 1, CREATED)}
-    return Viewed(str(header.StudyInstanceUID), rgb, lesions, _stored(header, rgb), results)
+    frame = study.frames if study.frames > 1 else None
+    built = build_results(header, rgb, said, 1, CREATED, frame=frame)
+    results = {each.kind: each.as_bytes() for each in built}
+    pixels = np.stack([_drawn([])] * (study.frames - 1) + [rgb])
+    return Viewed(str(header.StudyInstanceUID), rgb, lesions, study.frames, _stored(header, pixels), results)
 
 
 def _masks(count: int) -> list[Mask]:
@@ -86,17 +94,17 @@ def _drawn(masks: list[Mask]) -> Rgb:
     """Return skin in uneven light, darker inside each mask."""
     light = np.linspace(0.8, 1.0, COLUMNS)[None, :, None] * np.linspace(1.0, 0.9, ROWS)[:, None, None]
     skin = np.array([222.0, 178.0, 158.0]) * light
-    inside = np.any(masks, axis=0)[..., None]
+    inside = np.any([np.zeros((ROWS, COLUMNS), np.bool_), *masks], axis=0)[..., None]
     return np.where(inside, skin * np.array([0.55, 0.42, 0.38]), skin).astype(np.uint8)
 
 
-def _stored(header: Dataset, rgb: Rgb) -> bytes:
+def _stored(header: Dataset, pixels: Rgb) -> bytes:
     """Return the source as a file, its pixels uncompressed."""
     image = Dataset()
     image.update(header)
     image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
     image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 8, 8, 7, 0
-    image.PixelData = rgb.tobytes()
+    image.PixelData = pixels.tobytes()
     image["PixelData"].VR = "OW"
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
