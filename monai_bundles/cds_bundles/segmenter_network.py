@@ -211,6 +211,13 @@ def load_imagenet(network: LesionMaskRCNN) -> None:
     body.load_state_dict(packaged_weights(body.state_dict()))
 
 
+def freeze_stages(network: LesionMaskRCNN, stages: int) -> None:
+    """The body's stem and its first `stages` stages learn no more."""
+    body: Any = network.backbone.body
+    for module in (body.conv_stem, body.bn1, *body.blocks[:stages]):
+        module.requires_grad_(False)
+
+
 def freeze_statistics(network: nn.Module) -> None:
     """Keeps the running means of every batch normalisation: batches of a few pictures would spoil them."""
     for module in network.modules():

@@ -13,9 +13,17 @@ from torch import nn
 from .index import HELD_OUT_FOLD, index_file, read_index
 from .picture_files import decoded
 from .segmenter_data import Batch, SceneBatches
-from .segmenter_network import LesionMaskRCNN, build_segmenter, freeze_statistics, load_imagenet, pixels_last
+from .segmenter_network import (
+    LesionMaskRCNN,
+    build_segmenter,
+    freeze_stages,
+    freeze_statistics,
+    load_imagenet,
+    pixels_last,
+)
 from .segmenter_sources import Sources, split_sources, validation_sources
 from .training_loop import Plan, TrainingLoop, negative_loss
+from .weights import load_half
 
 VALIDATION_SEED = 1
 """Added to the run's seed: scenes to look at are not those that are trained on."""
@@ -32,6 +40,10 @@ class SegmenterRecipe:
     validation_share: float = 0.05
     """Of the training pictures, looked at on the way and not trained on; 0 for none."""
     validation_batches: int = 12
+    start: str = ""
+    """Weights to go on from; nothing starts the body from ImageNet and the rest anew."""
+    frozen_stages: int = 0
+    """The body's stem and this many of its stages stay as they are: a third of the time is saved."""
 
 
 class SegmenterTask:
@@ -46,7 +58,12 @@ class SegmenterTask:
         facts: Mapping[str, str],
     ) -> None:
         network = build_segmenter()
-        load_imagenet(network)
+        if how.start:
+            load_half(Path(how.start), network)
+        else:
+            load_imagenet(network)
+        if how.frozen_stages:
+            freeze_stages(network, how.frozen_stages)
         pixels_last(network)
         self.network: nn.Module = network
         self._training, self._validation, self._how, self._seed = training, validation, how, seed
@@ -55,7 +72,8 @@ class SegmenterTask:
     def optimizer(self, rate: float) -> torch.optim.Optimizer:
         """AdamW; the pretrained body learns at half the rate, norms and biases do not decay."""
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
+        learning = ((n, p) for n, p in self.network.named_parameters() if p.requires_grad)
+        for name, parameter in learning:
             groups.setdefault((name.startswith("backbone.body"), parameter.ndim > 1), []).append(parameter)
         decay = self._how.weight_decay
         return torch.optim.AdamW(
@@ -118,7 +136,11 @@ class SegmenterTraining:
         training, _ = split_sources(data, fold, files)
         parts = validation_sources(training, how.validation_share, plan.seed)
         training, validation = (part.weighted(how.source_weights) for part in parts)
-        facts = {"start": "package", "held_out_fold": str(fold), "trained_on": training.fingerprint()}
+        facts = {
+            "start": "weights" if how.start else "package",
+            "held_out_fold": str(fold),
+            "trained_on": training.fingerprint(),
+        }
         task = SegmenterTask(training, validation, how, plan.seed, facts)
         self.weights = Path(weights)
         self.loop = TrainingLoop(task, plan, directory)

@@ -15,6 +15,8 @@ from cds_bundles.digest import shipped_bundles
 from cds_bundles.index import read_index, split
 from cds_bundles.metric_overlap import dice, iou
 from cds_bundles.predictors import load_predictor
+from cds_bundles.scene_drawing import draw_skin
+from cds_bundles.scene_foreign import drawn_shapes
 from cds_bundles.scenes import bounding_box, compose, drawn_skin
 from cds_bundles.segmentation import (
     LONGEST_FRAME_SIDE,
@@ -256,6 +258,26 @@ def test_drawn_lesions_are_found_and_outlined(segmenter: LesionSegmenter, count:
         overlaps += matched(segmenter(scene.rgb), scene.masks)
     assert np.mean([overlap > 0 for overlap in overlaps]) >= 0.75
     assert np.mean([overlap for overlap in overlaps if overlap > 0]) > 0.75
+
+
+def test_the_number_of_drawn_lesions_is_right_mostly(segmenter: LesionSegmenter) -> None:
+    right = []
+    for seed in range(8):
+        rng = np.random.default_rng((77, seed))
+        scene = compose(rng, drawn_skin(rng, 450, 600), 1 + seed % 4, None)
+        right.append(len(segmenter(scene.rgb)) == len(scene.masks))
+    assert sum(right) >= 7
+
+
+def test_nothing_is_found_on_drawn_bare_skin_of_any_tone(segmenter: LesionSegmenter) -> None:
+    for skin_type in range(1, 7):
+        rng = np.random.default_rng((78, skin_type))
+        assert segmenter(draw_skin(rng, 450, 600, skin_type)) == (), skin_type
+
+
+def test_hardly_anything_is_found_where_no_skin_is(segmenter: LesionSegmenter) -> None:
+    finds = [bool(segmenter(drawn_shapes(np.random.default_rng((79, n)), 300, 400))) for n in range(8)]
+    assert sum(finds) <= 1
 
 
 def test_the_same_picture_gives_the_same_lesions(segmenter: LesionSegmenter) -> None:
