@@ -190,7 +190,7 @@ def test_values_that_break_the_standard_are_not_told(tmp_path: Path, free_port: 
     picture = a_photograph()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        picture.file_meta.MediaStorageSOPClassUID = f'"{DERMOSCOPIC}"'
+        picture.SOPClassUID = picture.file_meta.MediaStorageSOPClassUID = f'"{DERMOSCOPIC}"'
         file = written(picture, tmp_path / "quoted.dcm")
     command = [sys.executable, "-W", "error", "-m", "cds_plugin", "send", str(file)]
     done = subprocess.run(
