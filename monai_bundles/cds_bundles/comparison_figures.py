@@ -13,7 +13,7 @@ from cds_bundles.classes import CLASSES, MALIGNANT_COLUMNS
 from cds_bundles.classifier_data import Lesion
 from cds_bundles.metric_calibration import Confidences
 from cds_bundles.metric_ranking import roc_auc, specificity_at_sensitivity
-from cds_bundles.metric_resampling import Bools, Floats, Measure, Places, estimates
+from cds_bundles.metric_resampling import ROUNDS, Bools, Floats, Measure, Places, estimates
 from cds_bundles.metric_shares import balanced_accuracy, macro_f1, share
 
 SENSITIVITY = 0.95
@@ -65,13 +65,17 @@ def together(runs: Sequence[Answers]) -> Answers:
     )
 
 
-def figures(run: Answers, plain: Answers | None = None) -> dict[str, Any]:
-    """The figures of `run`, and what it gains in balanced accuracy over `plain` on the same lesions."""
+def figures(run: Answers, plain: Answers | None = None, rounds: int = ROUNDS) -> dict[str, Any]:
+    """The figures of `run`, and what it gains in balanced accuracy over `plain` on the same lesions.
+
+    `rounds`: how often lesions are drawn with replacement for the intervals.
+    """
     measures = measures_of(run.logits, run.labels)
     if plain is not None:
         theirs = measures_of(plain.logits, plain.labels)["balanced_accuracy"]
         measures["gain_in_balanced_accuracy"] = _difference(measures["balanced_accuracy"], theirs)
-    found = estimates(measures, run.lesion_ids, run.split or f"fold {run.fold}, grouped by lesion")
+    split = run.split or f"fold {run.fold}, grouped by lesion"
+    found = estimates(measures, run.lesion_ids, split, rounds)
     facts = {name: float(run.facts[name]) for name in ("steps", "minutes") if name in run.facts}
     return {name: each.as_json() for name, each in found.items()} | facts
 

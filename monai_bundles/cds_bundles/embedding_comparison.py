@@ -22,7 +22,7 @@ from cds_bundles.classifier_data import Lesion, class_counts, draw_probabilities
 from cds_bundles.classifier_losses import class_loss
 from cds_bundles.classifier_network import ARCHITECTURE, Start, lesion_network
 from cds_bundles.classifier_training import Recipe, answers, fingerprint
-from cds_bundles.comparison_figures import Answers, figures, together
+from cds_bundles.comparison_figures import Answers, figures, spread, together
 from cds_bundles.imbalance_comparison import PLAIN, Variant
 from cds_bundles.index import reported, split, split_index
 from cds_bundles.picture_files import PictureFiles
@@ -51,8 +51,13 @@ class EmbeddingComparison:
         plan: Plan,
         folds: Sequence[int] = (0, 1, 2, 3, 4),
         start: Start = "package",
+        rounds: int = 500,
     ) -> None:
-        """`plan`: steps and rate of a last layer; `how`: batch, smoothing, and the crop of the embeddings."""
+        """`plan`: steps and rate of a last layer; `how`: batch, smoothing, and the crop of the embeddings.
+
+        `rounds`: how often lesions are drawn with replacement for the intervals.
+        """
+        self.rounds = rounds
         self.data_root, self.work, self.report = Path(data_root), Path(work_directory), Path(report)
         self.variants = [Variant(**each) for each in variants]
         self.how, self.plan, self.folds, self.start = how, plan, tuple(folds), start
@@ -66,15 +71,26 @@ class EmbeddingComparison:
         for fold in tqdm(self.folds, desc="folds", file=sys.stderr):
             for run in self._fold(lesions, features, fold):
                 runs.setdefault(run.name, []).append(run)
+                tqdm.write(f"fold {fold}, {run.name}: balanced accuracy {run.score():.4f}", sys.stderr)
         plain = together(runs[PLAIN])
-        compared = {name: self._figures(of_folds, plain) for name, of_folds in runs.items()}
-        document = {"configuration": self._configuration(lesions), "comparison": compared}
+        document = {"configuration": self._configuration(lesions), "comparison": {}}
         self.report.parent.mkdir(parents=True, exist_ok=True)
+        for name, of_folds in runs.items():
+            document["comparison"][name] = self._figures(of_folds, plain)
+            self.report.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        document["folds"] = self._folds(runs, document["comparison"])
         self.report.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         return document
 
+    def _folds(self, runs: Mapping[str, Sequence[Answers]], compared: Mapping[str, Any]) -> dict[str, Any]:
+        """The figures of each fold for the way of the highest balanced accuracy."""
+        best = max(compared, key=lambda name: float(compared[name]["balanced_accuracy"]["value"]))
+        each = {str(run.fold): figures(run, rounds=self.rounds) for run in runs[best]}
+        return {"variant": best, "each": each, "mean_of_folds": spread(each), "together": compared[best]}
+
     def _figures(self, of_folds: Sequence[Answers], plain: Answers) -> dict[str, Any]:
-        whole = figures(together(of_folds), None if of_folds[0].name == PLAIN else plain)
+        base = None if of_folds[0].name == PLAIN else plain
+        whole = figures(together(of_folds), base, self.rounds)
         return whole | {"balanced_accuracy_of_folds": {str(run.fold): run.score() for run in of_folds}}
 
     def _configuration(self, lesions: Sequence[Lesion]) -> dict[str, Any]:
@@ -87,6 +103,7 @@ class EmbeddingComparison:
             "learning_rate": self.plan.learning_rate,
             "seed": self.plan.seed,
             "label_smoothing": self.how.label_smoothing,
+            "rounds": self.rounds,
             "pictures": dict(zip(CLASSES, map(int, class_counts(lesions)), strict=True)),
         }
 

@@ -23,9 +23,12 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return index_of(tmp_path_factory.mktemp("own"), lesions=30)
 
 
-def train(bundle: str, index: Path, out: Path, config: str = "train.json", **options: object) -> str:
+def train(
+    bundle: str, index: Path, out: Path, run: str = "run", config: str = "train.json", **options: object
+) -> str:
     folder = shipped_bundles()[bundle]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(folder / "configs" / config)]
+    path = folder / "configs" / config
+    command = [sys.executable, "-m", "monai.bundle", "run", run, "--config_file", str(path)]
     options = {"bundle_root": folder, "data_root": index, "cache": out / "decoded", "threads": 1} | options
     for name, value in options.items():
         command += [
@@ -114,6 +117,22 @@ def test_the_comparison(own: Path, tmp_path: Path) -> None:
         folds=[0, 1],
         variants=variants,
     )
+    train(
+        "dermoscopy_lesion_classification",
+        own,
+        tmp_path,
+        "embeddings",
+        config="compare.json",
+        work_directory=tmp_path / "run",
+        embedding_report=tmp_path / "embeddings.json",
+        start="none",
+        size=32,
+        folds=[0, 1],
+        variants=variants,
+    )
+    frozen = json.loads((tmp_path / "embeddings.json").read_text())
+    assert set(frozen["folds"]["each"]) == {"0", "1"}
+    assert "gain_in_balanced_accuracy" in frozen["comparison"]["SMOTE on embeddings"]
     report = json.loads((tmp_path / "report.json").read_text())
     assert set(report["comparison"]) == {
         "plain",
