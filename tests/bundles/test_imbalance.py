@@ -74,7 +74,7 @@ def test_a_last_layer_learns_its_embeddings_and_leaves_the_old_one() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(3)
     labels = np.repeat(np.arange(3), 1000)
-    features = (np.eye(8)[labels] * 4 + rng.normal(0, 0.5, (3000, 8))).astype(np.float32)
+    features = (np.eye(8)[labels] * 40 + rng.normal(0, 4, (3000, 8))).astype(np.float32)
     old = nn.Linear(8, 3)
     before = old.weight.detach().clone()
     own = retrained(old, features, labels, seed=1)
