@@ -40,7 +40,7 @@ from cds_plugin.study import (
 )
 
 ROWS, COLUMNS, LESIONS = 3000, 4000, 20
-ROUNDS = 5
+ROUNDS = 3
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WITH_MODELS = frozenset({ResultKind.HEAT_MAP})
 """Its maps come from a model, which is not what is measured here."""

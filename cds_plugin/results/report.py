@@ -39,7 +39,7 @@ from cds_plugin.study import Analysis, Lesion, OperatingPoint, Prior, Quality, R
 DESCRIPTION = "AI report; research use, not for diagnosis"
 NO_LESION = "no lesion detected by the algorithm; this does not exclude disease"
 NO_REASON = "no reason given"
-NOTHING_FLAGGED = "reached by no lesion; this does not exclude disease"
+NOTHING_FLAGGED = "no lesion; this does not exclude disease"
 NO_PRIOR = "no earlier report on the same lesion is known"
 AREAS_NOT_COMPARABLE = "areas can't be compared without Pixel Spacing in both"
 UNFAMILIAR = "unlike the lesions that the algorithm learned from, its answers may mislead"
@@ -101,7 +101,7 @@ def _on_lesions(analysis: Analysis) -> Iterator[str]:
     """Yield which lesions are flagged, which are unfamiliar, and what of the patient the answers rest on."""
     if (point := analysis.operating_point) is not None:
         flagged = _numbers(each for each in analysis.lesions if point.flags(each))
-        yield f"{threshold_in_words(point)}: {flagged or NOTHING_FLAGGED}"
+        yield f"{threshold_in_words(point)} is reached by {flagged or NOTHING_FLAGGED}"
         if unfamiliar := _numbers(each for each in analysis.lesions if point.is_unfamiliar(each)):
             yield f"{UNFAMILIAR}: {unfamiliar}"
     if analysis.patient_facts:

@@ -135,7 +135,7 @@ def evaluated(group: Any, name: str) -> list[str]:
 def test_the_operating_point_and_the_facts_stand_in_words_too() -> None:
     report = reread(built(said=with_answers(analysis(*TWO_LESIONS)))[SR])
     texts = texts_of(report)
-    assert texts[0] == "malignancy threshold 0.250 (fitted to 95% sensitivity): lesions 1, 2"
+    assert texts[0] == "malignancy threshold 0.250 (fitted to 95% sensitivity) is reached by lesions 1, 2"
     assert texts[1].startswith("unlike the lesions") and texts[1].endswith(": lesion 2")
     assert texts[2] == "probabilities rest on the picture and on the patient's age, sex"
     parameters = {each.TextValue for each in items_of(report) if _name(each) == "111002"}
