@@ -76,8 +76,7 @@ def header() -> Dataset:
 
 
 def measured(work: Callable[[], object]) -> dict[str, float]:
-    """Return the medians of wall clock and processor seconds over ROUNDS, after one round to warm up."""
-    work()
+    """Return the medians of wall clock and processor seconds over ROUNDS."""
     walls, processors = [], []
     for _ in range(ROUNDS):
         wall, processor = time.perf_counter(), time.process_time()
