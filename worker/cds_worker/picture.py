@@ -167,6 +167,8 @@ def _new_result(
         path=file.path,
         sha256=file.sha256,
         size_bytes=file.size_bytes,
+        recipe=recipe,
+        series_instance_uid=str(result.dataset.SeriesInstanceUID),
         frame=frame,
     )
 
