@@ -55,7 +55,8 @@ class Member:
             raise ValueError(f"{orientations} orientations: choose one of {ORIENTATIONS}")
         self.network = load_half(Path(weights), lesion_network(architecture=architecture))
         self.network.to(memory_format=torch.channels_last)
-        self.weights, self.size, self.orientations = Path(weights), size, orientations
+        self.architecture, self.weights = architecture, Path(weights)
+        self.size, self.orientations = size, orientations
 
     @property
     def digest(self) -> str:

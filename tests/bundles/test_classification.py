@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cds_bundles.classes import CLASSES, MALIGNANT_COLUMNS
-from cds_bundles.classification import LesionClassifier
+from cds_bundles.classification import LesionClassifier, LesionLook
 from cds_bundles.classifier_network import (
     PRETRAINED_PACKAGES,
     lesion_network,
@@ -20,6 +20,7 @@ from cds_bundles.classifier_network import (
     to_network_input,
 )
 from cds_bundles.classifier_training import recipe
+from cds_bundles.clinical_facts import KnownFacts
 from cds_bundles.digest import shipped_bundles
 from cds_bundles.index import HELD_OUT_FOLD, read_index
 from cds_bundles.lesion_augmentation import training_crop
@@ -31,6 +32,7 @@ from cds_bundles.weights import load_half, save_half
 
 BUNDLE = "dermoscopy_lesion_classification"
 MAX_BYTES = 25 * 10**6
+MAX_BYTES_IN_ALL = 60 * 10**6
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +148,29 @@ def test_weights_come_back_in_single_precision(tmp_path: Path) -> None:
 
 
 def test_the_shipped_weights_are_small() -> None:
-    weights = shipped_bundles()[BUNDLE] / "models" / "model.safetensors"
-    assert weights.stat().st_size <= MAX_BYTES
+    weights = list((shipped_bundles()[BUNDLE] / "models").glob("model*.safetensors"))
+    sizes = [path.stat().st_size for path in weights]
+    assert sizes and max(sizes) <= MAX_BYTES and sum(sizes) <= MAX_BYTES_IN_ALL
+
+
+def test_several_networks_answer_as_each_alone_would(classifier: LesionClassifier) -> None:
+    rgb, boxes = noise(300, 400), [(10, 20, 200, 240), (0, 0, 400, 300)]
+    logits, _ = classifier.look(rgb, boxes)
+    assert logits.shape == (2, len(classifier.look.members), len(CLASSES))
+    for number, member in enumerate(classifier.look.members):
+        alone, _ = LesionLook([member], classifier.look.context)(rgb, boxes)
+        assert np.allclose(alone[:, 0], logits[:, number], atol=1e-4)
+    assert len(classifier.trust.members) == len(classifier.look.members)
+
+
+def test_facts_move_an_answer_and_absent_ones_do_not(classifier: LesionClassifier) -> None:
+    opinions = classifier(noise(300, 400), [(10, 20, 200, 240)])
+    assert classifier.informed(opinions, KnownFacts(sex="other")) == opinions
+    (young,), (old,) = (classifier.informed(opinions, KnownFacts(age)) for age in (20.0, 85.0))
+    assert young.facts == old.facts == ("age",)
+    nv = CLASSES.index("nv")
+    assert young.probabilities[nv] > opinions[0].probabilities[nv] > old.probabilities[nv]
+    assert classifier.informed_operating_points.keys() == classifier.operating_points.keys()
 
 
 def test_rows_are_probabilities_and_repeat(classifier: LesionClassifier) -> None:

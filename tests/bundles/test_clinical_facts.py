@@ -47,7 +47,7 @@ def shipped() -> FactsModel:
 def learned() -> FactsModel:
     """Learned where the young have nevi and the old keratoses of the face."""
     rng = np.random.default_rng(1)
-    labels = np.where(rng.random(400) < 0.5, NV, AKIEC)
+    labels = np.where(rng.random(120) < 0.5, NV, AKIEC)
     rows = [
         KnownFacts(max(0.0, rng.normal(30, 8)), "female", "back")
         if label == NV

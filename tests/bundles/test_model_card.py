@@ -63,3 +63,14 @@ def test_a_card_without_a_place_for_figures_is_named(bundle: Path) -> None:
     (bundle / "docs" / "README.md").write_text("# A bundle\n")
     with pytest.raises(CardIncomplete, match="figures"):
         rewrite(bundle)
+
+
+def test_the_table_of_classifier_variants_is_that_of_its_file() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    variants = json.loads((docs / "models" / "classifier-variants.json").read_text())["variants"]
+    page = (docs / "models.md").read_text()
+    for name, figures in variants.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
+        for figure in ("balanced_accuracy", "accuracy", "malignancy_auc", "specificity_at_0.95", "ece"):
+            low, high = figures[figure]["interval_95"]
+            assert f"{figures[figure]['value']:.3f} ({low:.3f}-{high:.3f})" in row

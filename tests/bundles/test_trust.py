@@ -126,7 +126,8 @@ OLD, YOUNG = KnownFacts(80.0, "male", "face"), KnownFacts(25.0, "female", "back"
 
 def facts_that_tell(labels: np.ndarray) -> FactsModel:
     """Learned where class 5 is of the young and all else of the old."""
-    return fit_facts([YOUNG if label == 5 else OLD for label in labels], labels)
+    some = labels[:150]
+    return fit_facts([YOUNG if label == 5 else OLD for label in some], some)
 
 
 def seen(count: int = 900, networks: int = 1) -> Seen:
