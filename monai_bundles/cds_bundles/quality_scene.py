@@ -17,43 +17,51 @@ from cds_bundles.resize import resize_rgb
 KINDS = ("lesion", "bare_skin", "photograph", "foreign")
 """Dermoscopy with a lesion; dermoscopy without one; skin as an ordinary camera sees it; no skin at all."""
 
-SHORT_SIDE = 160
+SHORT_SIDE = 192
 """Pixels of the shorter side that the network sees."""
 STRIDE = 16
 """Both sides of the network's input are multiples of this."""
 STAGES = 5
 """Of the body's blocks; timm would keep and run the two behind them too."""
-FEATURE_LEVEL = 3
-"""The body ends at stride 16: textures and colours tell the kinds apart, whole objects need not be known."""
+FEATURE_LEVELS = (1, 2, 3)
+"""Strides 4, 8 and 16: textures and colours tell the kinds apart, whole objects need not be known."""
+HIDDEN = 64
 
 Rgb = NDArray[np.uint8]
 
 
 class SceneNetwork(nn.Module):
-    """The first stages of EfficientNet-Lite0 and one layer: (N, 3, H, W) float32 in -1..1 to (N, 4) logits.
+    """The first stages of EfficientNet-Lite0 and two layers: (N, 3, H, W) float32 in -1..1 to (N, 4) logits.
 
-    Mean and maximum over the picture are both seen: a kind of picture is everywhere, a lesion is somewhere.
+    Mean, maximum and spread over the picture are seen at every level: a kind of picture is everywhere, a
+    lesion is somewhere, and the gloss of dry skin is in the spread of what is fine.
     """
 
     def __init__(self, start: Start = "none") -> None:
         """`start`: where the body's weights come from, as in `lesion_network`."""
         super().__init__()
         body: Any = timm.create_model(
-            ARCHITECTURE, pretrained=start == "timm", features_only=True, out_indices=(FEATURE_LEVEL,)
+            ARCHITECTURE, pretrained=start == "timm", features_only=True, out_indices=FEATURE_LEVELS
         )
         body.blocks = body.blocks[:STAGES]
         self.body: nn.Module = body
         if start == "package":
             body.load_state_dict(packaged_weights(body.state_dict()))
-        self.drop = nn.Dropout(0.2)
-        self.head = nn.Linear(2 * body.feature_info.channels()[0], len(KINDS))
+        self.features = 3 * sum(body.feature_info.channels())
+        self.head = nn.Sequential(
+            nn.Linear(self.features, HIDDEN), nn.ReLU(), nn.Dropout(0.3), nn.Linear(HIDDEN, len(KINDS))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits in the order of KINDS."""
-        (features,) = self.body(x)
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        logits: torch.Tensor = self.head(self.drop(pooled))
+        logits: torch.Tensor = self.head(self.pooled(x))
         return logits
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, `features`): mean, maximum and spread of every channel, level after level."""
+        levels: list[torch.Tensor] = self.body(x)
+        seen = [(each.mean((2, 3)), each.amax((2, 3)), each.std((2, 3), correction=0)) for each in levels]
+        return torch.cat([part for parts in seen for part in parts], dim=1)
 
 
 def scene_input(rgb: Rgb) -> torch.Tensor:

@@ -52,6 +52,9 @@ ADAPTED_BY = (1.0, 1.8)
 DARKER = 0.3
 """How often any picture of skin, of whatever kind, is shown on darker skin."""
 
+PLAIN = 0.2
+"""How often a real lesion or photograph is shown as it is, whole."""
+
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -91,6 +94,9 @@ class SceneSources:
             "bare_skin": self.bare_skin,
             "photograph": self.photograph,
         }
+        if kind != "bare_skin" and rng.random() < PLAIN:
+            paths = self.photographs if kind == "photograph" else (self.dermoscopy.lesion(rng),)
+            return _as_it_is(rng, read_rgb(paths[int(rng.integers(len(paths)))].path), height, width)
         rgb = makers[kind](rng, height, width)
         return _darker(rng, rgb) if rng.random() < DARKER else rgb
 
@@ -153,6 +159,16 @@ class SceneSources:
             if cut is not None:
                 return cut
         raise LookupError(f"{DRAWS} photographs without a lesion wholly in view")
+
+
+def _as_it_is(rng: Random, rgb: Rgb, height: int, width: int) -> Rgb:
+    """The middle of `rgb`, as large as the shape allows, turned or mirrored."""
+    rgb = np.rot90(rgb, int(rng.integers(4)))[:, :: int(rng.choice((-1, 1)))]
+    scale = min(rgb.shape[0] / height, rgb.shape[1] / width)
+    rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
+    top, left = (rgb.shape[0] - rows) // 2, (rgb.shape[1] - columns) // 2
+    part = np.ascontiguousarray(rgb[top : top + rows, left : left + columns])
+    return resize_rgb(part, width, height)
 
 
 def _darker(rng: Random, rgb: Rgb) -> Rgb:
