@@ -14,6 +14,8 @@ from cds_plugin.study import ResultKind, Verdict
 
 Dciodvfy = Callable[[Path], list[str]]
 
+FRAME_OF_ONE = "Shall not be present for Referenced SOP Class that is not multi-frame"
+"""The validator goes by the SOP Class; a reference to one of several frames has to name it all the same."""
 ANALYSES = {
     "two lesions": analysis(*TWO_LESIONS),
     "limited": analysis(TWO_LESIONS[0], verdict=Verdict.LIMITED, reasons=("blurred",)),
@@ -29,7 +31,19 @@ def test_dciodvfy_finds_no_error_with_lesions(
     said, wanted = with_answers(ANALYSES["two lesions"]), Wanted(frozenset(ResultKind))
     results = build_results(source(), skin(), said, 1, CREATED, wanted=wanted)
     assert len(results) == len(ResultKind)
-    assert errors_in(results, dciodvfy, tmp_path) == []
+    assert [each for each in errors_in(results, dciodvfy, tmp_path) if FRAME_OF_ONE not in each] == []
+
+
+def test_a_frame_is_named_where_the_validator_knows_no_frames(dciodvfy: Dciodvfy, tmp_path: Path) -> None:
+    """Dermoscopic Photography has no Multi-frame module; where a sender writes frames, ours name theirs."""
+    results = build_results(
+        SOURCES["dermoscopic of several frames"](), skin(), ANALYSES["limited"], 1, CREATED
+    )
+    said = errors_in(results, dciodvfy, tmp_path)
+    assert said and all(FRAME_OF_ONE in each for each in said)
+    for source in (name for name in SOURCES if name != "dermoscopic of several frames"):
+        results = build_results(SOURCES[source](), skin(), ANALYSES["limited"], 1, CREATED)
+        assert errors_in(results, dciodvfy, tmp_path) == []
 
 
 @pytest.mark.parametrize("said", [each for each in ANALYSES if each != "two lesions"])
