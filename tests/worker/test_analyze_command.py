@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 KEYS = {"input", "sop_instance_uid", "quality", "lesions", "outputs", "bundles", "seconds"}
 LESION_KEYS = {
     *("number", "bbox", "score", "area_px", "area_mm2", "finding", "probabilities", "malignancy"),
-    *("flagged", "prediction_set", "ood_score", "unfamiliar"),
+    *("flagged", "prediction_set", "ood_score", "unfamiliar", "tracking_uid", "prior"),
 }
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
