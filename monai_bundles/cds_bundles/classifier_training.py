@@ -230,7 +230,7 @@ class ClassifierTraining:
         facts |= {"loss": how.loss, "trained_on": f"{len(training)} pictures {fingerprint(training)}"}
         task = ClassifierTask(network, training, validation, files, how, plan.seed, facts)
         if compiled:
-            task.forward = torch.compile(network)  # type: ignore[assignment]
+            task.forward = torch.compile(network, dynamic=False)  # type: ignore[assignment]
         self.weights = Path(weights)
         self.loop = TrainingLoop(task, plan, directory)
 
