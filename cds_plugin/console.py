@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import structlog
 import typer
@@ -66,6 +66,16 @@ def guarded(body: Callable[[], int | None]) -> None:
 SETTINGS_CODES = frozenset({"bad_setting", "bad_settings_file", "no_settings_file"})
 
 
+class _Stderr:
+    """Standard error as it is at the moment of writing: who calls a command may replace it later."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def _log_to_stderr() -> None:
     """Configure structlog: one JSON line per event on stderr, no patient data."""
     structlog.configure(
@@ -76,6 +86,6 @@ def _log_to_stderr() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(cast("TextIO", _Stderr())),
         cache_logger_on_first_use=True,
     )

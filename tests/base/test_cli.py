@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from cds_plugin.cli import COMMANDS, GROUP, build
@@ -59,3 +60,8 @@ def test_wrong_usage_is_exit_code_two() -> None:
     done = subprocess.run([*command, "status"], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2
     assert "listener.prot" in done.stderr
+
+
+def test_a_command_run_before_leaves_no_closed_stream_behind() -> None:
+    assert CliRunner().invoke(build("conformance"), ["conformance"]).exit_code == 0
+    structlog.get_logger("later").warning("still heard")
