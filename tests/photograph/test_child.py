@@ -121,7 +121,7 @@ def test_memory_is_limited(photograph: Dataset, write: Write, monkeypatch: pytes
         return real([command[0], "-c", limited, *command[-2:]], **options)  # type: ignore[call-overload,no-any-return]
 
     monkeypatch.setattr(decoder_module.subprocess, "Popen", starved)
-    large = np.zeros((3000, 3000, 3), np.uint8)
+    large = np.full((3000, 3000, 3), 255, np.uint8)
     frame = encode_array(large, photometric_interpretation=1)
     path = write(make_photograph(large), JPEG2000Lossless, frame)
     with Decoder() as decoder, pytest.raises(Refused) as caught:

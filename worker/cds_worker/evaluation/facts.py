@@ -18,6 +18,27 @@ WITH, WITHOUT = "with_facts_", "without_facts_"
 
 
 @dataclass(frozen=True, slots=True)
+class Alone:
+    """A lesion's answer from the picture alone, as the classifier's predictor gave it."""
+
+    probabilities: tuple[float, ...]
+    prediction_set: tuple[str, ...]
+    ood_score: float
+    appearance: tuple[float, ...]
+    facts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, lesion: Lesion) -> Alone:
+        """Return the answer that `lesion` was made from."""
+        return cls(
+            lesion.probabilities,
+            tuple(each.value for each in lesion.prediction_set),
+            lesion.ood_score or 0.0,
+            lesion.appearance.vector if lesion.appearance else (),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class FactsReading:
     """What makes of an answer from the picture alone one that knows the facts too."""
 
@@ -35,7 +56,7 @@ class FactsReading:
     def informed(self, case: Case, lesion: Lesion) -> Opinion:
         """Return the opinion on a lesion of `case`, with what the index says of the patient."""
         facts = ClinicalFacts(case.age, case.sex, case.site)
-        return self.classifier.informed([lesion], facts)[0]
+        return self.classifier.informed([Alone.of(lesion)], facts)[0]
 
 
 def of_part(measures: Mapping[str, Measure], places: Places, count: int, prefix: str) -> dict[str, Measure]:
