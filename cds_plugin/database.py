@@ -1,33 +1,60 @@
-"""The database as a process opens it: reachable, and of this version's schema."""
+"""The database as a process opens it: reachable, and of a schema that this version can work with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import assert_never
 
+import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from cds_db.migrate import is_current
+from cds_db.migrate import Schema, SchemaBusy, SchemaForeign, compared, current, needed
 from cds_db.session import open_engine
 from cds_plugin.config import Settings
 from cds_plugin.errors import Refused, Unavailable
 
+UPGRADE = "Run: cds-plugin db upgrade"
+UPDATE = "Update this installation: the database was upgraded by a later version."
+
+log = structlog.get_logger()
+
 
 def open_database(settings: Settings) -> Engine:
-    """Return an engine on a database of this version's schema, for a process that lives with its failures.
+    """Return an engine on a database that this version can work with, for who lives with its failures.
 
-    Raises Refused for a missing or old schema, Unavailable where nobody answers.
+    A newer schema of the same generation only has more than is needed: the process works, and logs it.
+    Raises Refused for another schema, Unavailable where nobody answers.
     """
     with database_failures():
-        if not is_current(settings.database.url):
-            raise Refused(
-                "database_not_current",
-                "The database is missing or has another version's schema.",
-                "Run: cds-plugin db upgrade",
-            )
-        return open_engine(settings.database.url)
+        version = current(settings.database.url)
+    found = compared(version)
+    if found is Schema.NEWER:
+        log.warning("schema is newer than this version's", found=version, needed=needed())
+    elif found is not Schema.CURRENT:
+        action = UPDATE if found is Schema.FOREIGN else UPGRADE
+        raise Refused("database_not_current", described(found, version), action)
+    return open_engine(settings.database.url)
+
+
+def described(found: Schema, version: str | None) -> str:
+    """Return what there is to say of the schema of a database."""
+    own = needed()
+    match found:
+        case Schema.MISSING:
+            return "The database is missing or has no schema."
+        case Schema.OLD:
+            return f"The database has schema {version}; this version needs {own}."
+        case Schema.CURRENT:
+            return f"schema {own} is current"
+        case Schema.NEWER:
+            return f"schema {version} is newer than this version's {own} and works with it"
+        case Schema.FOREIGN:
+            return f"The database has schema {version}, which this version (schema {own}) does not know."
+        case _:
+            assert_never(found)
 
 
 @contextmanager
@@ -43,9 +70,15 @@ def opened_database(settings: Settings) -> Iterator[Engine]:
 
 @contextmanager
 def database_failures() -> Iterator[None]:
-    """Turn the failures of the database inside the block into Unavailable."""
+    """Turn the failures of the database inside the block into Unavailable, a foreign schema into Refused."""
     try:
         yield
+    except SchemaForeign as error:
+        message = described(Schema.FOREIGN, str(error))
+        raise Refused("database_not_current", message, UPDATE) from error
+    except SchemaBusy as error:
+        action = "Try again; pg_stat_activity shows who holds a table for long."
+        raise Unavailable("database_busy", f"The schema was not changed: {error}.", action) from error
     except (DBAPIError, PoolTimeout) as error:
         raise Unavailable("database", _first_line(error), "Start it, or correct database.url.") from error
     except OSError as error:

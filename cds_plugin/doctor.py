@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cds_db.migrate import is_current
+from cds_db.migrate import USABLE, Schema, compared, current
 from cds_db.session import open_engine
 from cds_plugin.broker import broker_url
 from cds_plugin.checks import answers_echo, broker_answers, listener_answers
@@ -31,6 +31,7 @@ from cds_plugin.config import (
     Tls,
     Web,
 )
+from cds_plugin.database import UPDATE, UPGRADE, described
 from cds_plugin.deliver.stow import check_server
 from cds_plugin.errors import CdsError, Refused
 from cds_plugin.pull.web import opened_web
@@ -88,15 +89,14 @@ def _database(settings: Settings) -> Finding:
     try:
         with open_engine(settings.database.url).connect() as connection:
             connection.execute(text("SELECT 1"))
-        current = is_current(settings.database.url)
+        version = current(settings.database.url)
     except SQLAlchemyError as error:
         return Finding(
             "database", False, f"{shown}: {type(error).__name__}", "Start it or correct database.url."
         )
-    action = "" if current else "Run: cds-plugin db upgrade"
-    return Finding(
-        "database", current, f"{shown}: schema {'current' if current else 'missing or old'}", action
-    )
+    schema = compared(version)
+    action = UPDATE if schema is Schema.FOREIGN else "" if schema in USABLE else UPGRADE
+    return Finding("database", schema in USABLE, f"{shown}: {described(schema, version)}", action)
 
 
 def _broker(settings: Settings) -> Finding:

@@ -21,7 +21,7 @@ def _group() -> None:
 
 @command.command("upgrade")
 def upgrade_command(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Bring the database to the schema of this version; does nothing where it has it."""
+    """Bring the database to the schema of this version; does nothing where it has that or a newer one."""
     guarded(lambda: _upgrade(config, json))
 
 

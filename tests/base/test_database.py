@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
+from typer.testing import CliRunner
 
-from cds_db.migrate import upgrade
+from cds_db.migrate import current, upgrade
 from cds_db.models import Study
-from cds_db.session import snapshot
-from cds_plugin.config import Database, Settings
+from cds_db.session import open_engine, snapshot
+from cds_plugin.cli import build
+from cds_plugin.config import Database, Settings, load_settings
 from cds_plugin.console import Exit
-from cds_plugin.database import open_database, opened_database
+from cds_plugin.database import UPDATE, UPGRADE, open_database, opened_database
+from cds_plugin.doctor import examine
 from cds_plugin.errors import CdsError, Refused, Unavailable
 
 
@@ -37,6 +40,48 @@ def test_a_server_that_is_away_is_unavailable(free_port: int) -> None:
     with pytest.raises(Unavailable) as away:
         open_database(settings(nobody_there(free_port)))
     assert away.value.code == "database"
+
+
+def of_version(folder: Path, version: str) -> str:
+    """Return the URL of a database that says it has the schema of another version."""
+    url = f"sqlite:///{folder / 'cds.db'}"
+    upgrade(url)
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+    engine.dispose()
+    return url
+
+
+def test_a_newer_schema_of_the_same_generation_is_worked_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = of_version(tmp_path, "0999")
+    with opened_database(settings(url)) as engine, snapshot(engine) as session:
+        assert session.scalars(select(Study)).all() == []
+    assert "newer" in "".join(capsys.readouterr()) and current(url) == "0999"
+
+
+@pytest.mark.parametrize(("version", "said"), [("1001", "does not know"), ("0001", "needs")])
+def test_another_schema_is_refused_by_name(tmp_path: Path, version: str, said: str) -> None:
+    with pytest.raises(Refused, match=f"schema {version}.* {said}") as refused:
+        open_database(settings(of_version(tmp_path, version)))
+    assert refused.value.action == (UPDATE if version == "1001" else UPGRADE)
+
+
+@pytest.mark.parametrize(
+    ("version", "code", "said"),
+    [("0999", Exit.DONE, "schema 0999"), ("1001", Exit.FAILED, "Update this installation")],
+)
+def test_commands_say_what_a_later_schema_is(tmp_path: Path, version: str, code: int, said: str) -> None:
+    file = tmp_path / "cds-plugin.toml"
+    file.write_text(f'[database]\nurl = "{of_version(tmp_path, version)}"\n')
+    done = CliRunner().invoke(build("db"), ["db", "upgrade", "--config", str(file)])
+    assert done.exit_code == code and said in " ".join(done.output.split())
+    finding = next(examine(load_settings(file)))
+    assert finding.check == "database" and finding.ok is (code == Exit.DONE)
+    assert said in f"{finding.detail} {finding.action}"
+    assert current(load_settings(file).database.url) == version
 
 
 def test_a_failure_while_a_command_works_is_named_too(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from ward_book import note, seal_all, verified
 
-from cds_db.migrate import current, is_current, needed, upgrade, upgrade_to
+from cds_db.migrate import Schema, current, needed, schema, upgrade, upgrade_to
 from cds_db.models import Base, DeliveredObject, Result
 from cds_db.session import open_engine, snapshot
 
@@ -22,7 +22,7 @@ REFUSED = "append-only"
 
 def test_an_empty_database_is_brought_to_the_current_schema_and_stays(empty_url: str) -> None:
     assert current(empty_url) is None
-    assert not is_current(empty_url)
+    assert schema(empty_url) is Schema.MISSING
     upgrade(empty_url)
     upgrade(empty_url)
     assert current(empty_url) == needed()
@@ -79,7 +79,7 @@ A_DELIVERED_RESULT = (
 def test_three_processes_may_upgrade_one_empty_database(empty_url: str) -> None:
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:
         list(processes.map(upgrade, [empty_url] * 3))
-    assert is_current(empty_url)
+    assert schema(empty_url) is Schema.CURRENT
     engine = open_engine(empty_url)
     assert verified(engine).intact
     engine.dispose()

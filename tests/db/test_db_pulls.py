@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, select
 from ward_book import picture, receive
 
 from cds_db import commitment, jobs, pulls
 from cds_db.commitment import CommitmentRequest, Reference
-from cds_db.migrate import current, needed, upgrade, upgrade_to
 from cds_db.models import Commitment, PulledInstance, PulledStudy
 from cds_db.pulls import Pull, PullEnd
-from cds_db.session import open_engine, snapshot, transaction
+from cds_db.session import snapshot, transaction
 from cds_db.stages import CommitmentState, PulledState, PullState
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -87,30 +85,3 @@ def test_a_pull_is_remembered_until_it_is_complete(engine: Engine) -> None:
         assert not pulls.is_done(session, Pull("archive", "1.2.3", "DMS", 3, "pull"))
         assert not pulls.is_done(session, Pull("archive", "1.2.3", "", 2, "pull"))
         assert not pulls.is_done(session, Pull("archive", "1.2.3", "DMS", None, "pull"))
-
-
-@pytest.mark.slow
-def test_the_tables_come_to_a_database_with_work_in_it(empty_url: str) -> None:
-    upgrade_to(empty_url, "0002")
-    engine = open_engine(empty_url)
-    with engine.begin() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO studies (study_instance_uid, patient_id, issuer_of_patient_id, created_at) "
-                "VALUES ('1.2.3', 'P', '', '2026-01-31T12:00:00.000000Z')"
-            )
-        )
-        connection.execute(
-            text(
-                "INSERT INTO jobs (kind, subject_id, state, attempts, not_before) "
-                "VALUES ('analysis', 1, 'waiting', 0, '2026-01-31T12:00:00.000000Z')"
-            )
-        )
-    upgrade(empty_url)
-    assert current(empty_url) == needed()
-    a_request(engine, "1.2.3.1")
-    with engine.connect() as connection:
-        kinds = connection.execute(text("SELECT kind FROM jobs ORDER BY id")).scalars().all()
-        assert kinds == ["analysis", "commitment"]
-        assert connection.execute(text("SELECT study_instance_uid FROM studies")).scalars().all() == ["1.2.3"]
-    engine.dispose()
