@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cds_bundles.classification import LesionClassifier
 from cds_bundles.index import HAM10000, SMARTPHONE, Picture, from_source, patient_of, read_index, split
 from cds_bundles.lesion_crops import Box, Rgb, mask_box
-from cds_bundles.metrics import Figure, Floats, bootstrap, roc_auc
+from cds_bundles.metric_ranking import roc_auc
+from cds_bundles.metric_resampling import Measure, estimates
+from cds_bundles.metric_shares import share
 from cds_bundles.segmenter_data import Sources, drawn_scene, read_lesion, read_rgb
 from cds_bundles.segmenter_sources import split_sources
 
@@ -100,23 +101,23 @@ def told_apart(familiar: Sequence[Strangeness], strange: Sequence[Strangeness]) 
     """AUC of each of SCORES, `strange` against `familiar`, with intervals over groups; then `shares`."""
     every = [*familiar, *strange]
     is_strange = np.arange(len(every)) >= len(familiar)
-    groups = [each.group for each in every]
-    figures: dict[str, Any] = {}
-    for name in SCORES:
-        values = np.array([getattr(each, name) for each in every])
-        figures[f"auc_{name}"] = _auc(is_strange, values, groups).rounded() | {"n_strange": len(strange)}
-    return figures | shares(strange)
-
-
-def _auc(is_strange: NDArray[np.bool_], values: Floats, groups: Sequence[str]) -> Figure:
-    return bootstrap(lambda places: roc_auc(is_strange[places], values[places]), groups)
+    measures = {
+        f"auc_{name}": roc_auc(is_strange, np.array([getattr(each, name) for each in every]))
+        for name in SCORES
+    }
+    figures = _with_intervals(measures, every)
+    return {name: each | {"n_strange": len(strange)} for name, each in figures.items()} | shares(strange)
 
 
 def shares(rows: Sequence[Strangeness]) -> dict[str, Any]:
     """The share whose `ood_score` is above `HIGH_SHARE`, with its interval."""
     high = np.array([each.ood_score > HIGH_SHARE for each in rows])
-    figure = bootstrap(lambda places: float(high[places].mean()), [each.group for each in rows])
-    return {f"ood_score_above_{HIGH_SHARE}": figure.rounded()}
+    return _with_intervals({f"ood_score_above_{HIGH_SHARE}": share(high)}, rows)
+
+
+def _with_intervals(measures: Mapping[str, Measure], rows: Sequence[Strangeness]) -> dict[str, Any]:
+    found = estimates(measures, [each.group for each in rows], SPLIT)
+    return {name: each.as_json() for name, each in found.items()}
 
 
 def held_out_lesions(root: Path, count: int) -> Iterator[Shown]:

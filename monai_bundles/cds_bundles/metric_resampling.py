@@ -43,6 +43,10 @@ class Measure:
     interval is mirrored around the value (the basic bootstrap; Davison and Hinkley, 1997, 5.2), which takes
     back a part of that; its upper end is never below the value itself."""
 
+    def of_all(self) -> float:
+        """Return the value of all rows, each once; NaN where there is nothing."""
+        return float(self.compute(np.ones((1, len(self.amounts))))[0])
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -97,7 +101,7 @@ def lesion_weights(lesion_of: Places, rounds: int = ROUNDS, seed: int = SEED) ->
 
 
 def _estimate(measure: Measure, draws: Floats, lesion_of: Places, split: str) -> Estimate:
-    value = float(measure.compute(np.ones((1, len(lesion_of))))[0])
+    value = measure.of_all()
     lesions = _count(lesion_of[measure.amounts > 0])
     known = draws[~np.isnan(draws)]
     trials = lesions if measure.pair is None else min(_count(lesion_of[each]) for each in measure.pair)

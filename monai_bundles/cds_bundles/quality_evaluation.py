@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from pydicom import dcmread
 from tqdm import tqdm
 
 from cds_bundles.index import HAM10000, SMARTPHONE, TASK1, Picture, from_source, patient_of, read_index, split
-from cds_bundles.metrics import Floats, Places, bootstrap, roc_auc
+from cds_bundles.metric_ranking import roc_auc
+from cds_bundles.metric_resampling import Measure, estimates
+from cds_bundles.metric_shares import share
 from cds_bundles.picture_files import read_lesion, read_rgb
 from cds_bundles.quality import QualityAssessment, QualityGate
 from cds_bundles.quality_damage import DAMAGES
@@ -26,8 +28,12 @@ from cds_bundles.segmenter_sources import split_sources
 from cds_bundles.skin_tone import BLUISH_CAST, TONES, skin_tone
 
 SPLIT = "fold 0 of HAM10000 (by lesion), Task 1 and PAD-UFES-20 (by patient); skin beside held-out lesions"
+FRAMES_SPLIT = "the whole frames at hand, of any fold"
+DRAWN_SPLIT = "drawn pictures"
 RULE_DB = 25.0
 """The paper's rule: a reconstruction below this is a bad picture."""
+
+VERDICTS: tuple[Verdict, ...] = ("diagnostic", "limited", "non_diagnostic")
 
 DAMAGED_LESIONS = 300
 VARIED_LESIONS = 60
@@ -39,7 +45,6 @@ SEED = 20
 FULL_FRAME, DICOM = "ham10000_full_frame", "isic2020_dicom"
 
 Rgb = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +80,14 @@ class QualityEvaluation:
         every = [judged for rows in good.values() for judged in rows]
         report = {
             "split": SPLIT,
-            "good": {name: verdict_figures(rows) for name, rows in (good | frames).items()},
+            "good": {name: verdict_figures(rows) for name, rows in good.items()},
+            "good_frames": {name: verdict_figures(rows, FRAMES_SPLIT) for name, rows in frames.items()},
             "skin_tone": _by_tone(every),
             "varied": self._varied(one_a_lesion(held_out, VARIED_LESIONS)),
             "drawn": self._drawn(),
             "damaged": {name: damage_figures(every, rows) for name, rows in damaged.items()},
             "damaged_frames": {
-                name: damage_figures(frames[FULL_FRAME], rows) for name, rows in whole.items()
+                name: damage_figures(frames[FULL_FRAME], rows, FRAMES_SPLIT) for name, rows in whole.items()
             },
         }
         self._report.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +127,8 @@ class QualityEvaluation:
                 [
                     self._judge(drawn_on(random, skin_type, *DRAWN_FRAME), f"drawn_{number}")
                     for number in range(DRAWN_PER_TYPE)
-                ]
+                ],
+                DRAWN_SPLIT,
             )
             for skin_type in range(1, 7)
         }
@@ -156,35 +163,30 @@ def one_a_lesion(pictures: Iterable[Picture], count: int) -> list[Picture]:
     return [of_lesion[place] for place in chosen]
 
 
-def verdict_figures(rows: Sequence[Judged]) -> dict[str, Any]:
+def verdict_figures(rows: Sequence[Judged], split: str = SPLIT) -> dict[str, Any]:
     """Share of each verdict, and share below 25 dB, with intervals over lesions."""
-    groups = [row.group for row in rows]
-    verdicts: tuple[Verdict, ...] = ("diagnostic", "limited", "non_diagnostic")
-    shares: dict[str, Mask] = {name: np.array([row.verdict == name for row in rows]) for name in verdicts}
-    shares["below_25_db"] = np.array([row.psnr_db < RULE_DB for row in rows])
-    figures: dict[str, Any] = {name: _share(hits, groups) for name, hits in shares.items()}
-    return figures | {"median_psnr_db": round(float(np.median([row.psnr_db for row in rows])), 2)}
+    shares: dict[str, Measure] = {
+        name: share(np.array([row.verdict == name for row in rows])) for name in VERDICTS
+    }
+    shares["below_25_db"] = share(np.array([row.psnr_db < RULE_DB for row in rows]))
+    median = round(float(np.median([row.psnr_db for row in rows])), 2)
+    return _with_intervals(shares, rows, split) | {"median_psnr_db": median}
 
 
-def damage_figures(good: Sequence[Judged], bad: Sequence[Judged]) -> dict[str, Any]:
+def damage_figures(good: Sequence[Judged], bad: Sequence[Judged], split: str = SPLIT) -> dict[str, Any]:
     """How well low PSNR alone, and all limits together, tell `bad` from `good`; and the verdicts on `bad`."""
     both = [*good, *bad]
     is_bad = np.arange(len(both)) >= len(good)
-    low_psnr, score = np.array([-row.psnr_db for row in both]), np.array([row.score for row in both])
-    groups = [row.group for row in both]
-    aucs = {"auc_psnr": _auc(is_bad, low_psnr, groups), "auc_score": _auc(is_bad, score, groups)}
-    return aucs | verdict_figures(bad)
+    aucs = {
+        "auc_psnr": roc_auc(is_bad, np.array([-row.psnr_db for row in both])),
+        "auc_score": roc_auc(is_bad, np.array([row.score for row in both])),
+    }
+    return _with_intervals(aucs, both, split) | verdict_figures(bad, split)
 
 
-def _auc(is_bad: Mask, values: Floats, groups: Sequence[str]) -> dict[str, float | int]:
-    def measure(places: Places) -> float:
-        return roc_auc(is_bad[places], values[places])
-
-    return bootstrap(measure, groups).rounded()
-
-
-def _share(hits: Mask, groups: Sequence[str]) -> dict[str, float | int]:
-    return bootstrap(lambda places: float(hits[places].mean()), groups).rounded()
+def _with_intervals(measures: Mapping[str, Measure], rows: Sequence[Judged], split: str) -> dict[str, Any]:
+    found = estimates(measures, [row.group for row in rows], split)
+    return {name: each.as_json() for name, each in found.items()}
 
 
 def _by_tone(rows: Sequence[Judged]) -> dict[str, Any]:

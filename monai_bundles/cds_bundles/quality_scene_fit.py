@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from cds_bundles.classifier_network import Start
 from cds_bundles.index import FOLDS, HELD_OUT_FOLD
-from cds_bundles.metrics import roc_auc
+from cds_bundles.metric_ranking import roc_auc
 from cds_bundles.picture_files import read_rgb
 from cds_bundles.quality_scene import KINDS, SHORT_SIDE, SceneNetwork, scene_input, to_scene_batch
 from cds_bundles.quality_scene_data import ASPECTS, MULTIPLE, SceneSources
@@ -67,6 +68,10 @@ class SceneFit:
     seed: int = 7
     threads: int = 1
     start: Start = "timm"
+    fold: int = HELD_OUT_FOLD
+    """The one that is held out."""
+    budget_minutes: float = 0.0
+    """No further batch is drawn after these; 0 for no limit."""
 
     def run(self) -> dict[str, float]:
         """The figures on patients left out, printed and kept beside the features."""
@@ -77,7 +82,14 @@ class SceneFit:
         features = _joined([self._features(network), self._plain(network)])
         figures = left_out(network, features, self.passes)
         fit_head(network, features, self.passes)
-        facts = {"pictures": str(len(features.labels)), "seed": str(self.seed), "start": self.start}
+        photographs = np.count_nonzero(features.labels == KINDS.index("photograph"))
+        facts = {
+            "pictures": str(len(features.labels)),
+            "photographs": str(photographs),
+            "seed": str(self.seed),
+            "start": self.start,
+            "held_out_fold": str(self.fold),
+        }
         save_half(Path(self.weights), network.state_dict(), facts)
         (Path(self.run_directory) / "scene_left_out.json").write_text(json.dumps(figures, indent=2) + "\n")
         print(json.dumps(figures, indent=2))
@@ -86,9 +98,9 @@ class SceneFit:
     def _plain(self, network: SceneNetwork) -> Features:
         """Photographs and lesions as they are, once each."""
         rng = np.random.default_rng(self.seed)
-        sources = SceneSources.of(Path(self.data_root))
+        sources = SceneSources.of(Path(self.data_root), self.fold)
         photographs = [(each, KINDS.index("photograph"), each.fold) for each in sources.photographs]
-        folds = training_folds()
+        folds = training_folds(self.fold)
         lesions = [
             (sources.dermoscopy.lesion(rng), KINDS.index("lesion"), int(rng.choice(folds)))
             for _ in range(self.plain_lesions)
@@ -118,9 +130,12 @@ class SceneFit:
         """Batch number `first` and those behind it; each is the same whenever it is made."""
         if first == self.batches:
             return
-        sources = SceneSources.of(Path(self.data_root))
-        by_fold = sources_by_fold(sources)
+        sources = SceneSources.of(Path(self.data_root), self.fold)
+        by_fold = sources_by_fold(sources, self.fold)
+        end = time.monotonic() + 60 * self.budget_minutes
         for step in range(first, self.batches):
+            if self.budget_minutes and step > first and time.monotonic() > end:
+                return
             rng = np.random.default_rng((self.seed, step))
             aspect = ASPECTS[int(rng.integers(len(ASPECTS)))]
             height, width = (MULTIPLE * round(SHORT_SIDE * side / MULTIPLE) for side in aspect)
@@ -133,16 +148,16 @@ class SceneFit:
             yield step, Features(network_features(network, to_scene_batch(pictures)), labels, folds)
 
 
-def training_folds() -> list[int]:
+def training_folds(held_out: int) -> list[int]:
     """All but the one that is held out."""
-    return [fold for fold in range(FOLDS) if fold != HELD_OUT_FOLD]
+    return [fold for fold in range(FOLDS) if fold != held_out]
 
 
-def sources_by_fold(sources: SceneSources) -> dict[int, SceneSources]:
+def sources_by_fold(sources: SceneSources, held_out: int) -> dict[int, SceneSources]:
     """`sources` with the photographs of each training fold of their patients."""
     return {
         fold: replace(sources, photographs=tuple(p for p in sources.photographs if p.fold == fold))
-        for fold in training_folds()
+        for fold in training_folds(held_out)
     }
 
 
@@ -164,7 +179,8 @@ def left_out(network: SceneNetwork, features: Features, passes: int) -> dict[str
     for column, name in enumerate(KINDS[1:], start=1):
         both = (features.labels == 0) | (features.labels == column)
         rank = logits[both, column] - logits[both, 0]
-        figures[f"auc_{name}"] = round(roc_auc(features.labels[both] == column, rank), 4)
+        auc = roc_auc(features.labels[both] == column, rank.astype(np.float64))
+        figures[f"auc_{name}"] = round(auc.of_all(), 4)
     return figures
 
 
@@ -174,7 +190,7 @@ def fit_head(network: SceneNetwork, features: Features, passes: int) -> nn.Modul
     generator = torch.Generator().manual_seed(len(labels))
     head = _fresh_head(network, generator)
     middle, spread = values.mean(0), values.std(0) + 1e-3
-    steps = passes * (len(labels) // ROWS)
+    steps = passes * max(1, len(labels) // ROWS)
     optimizer = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule: Any = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     head.train()

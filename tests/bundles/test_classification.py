@@ -25,7 +25,8 @@ from cds_bundles.digest import shipped_bundles
 from cds_bundles.index import HELD_OUT_FOLD, read_index
 from cds_bundles.lesion_augmentation import training_crop
 from cds_bundles.lesion_crops import cut_square, mask_box, square_around
-from cds_bundles.metrics import balanced_accuracy, bootstrap, roc_auc
+from cds_bundles.metric_resampling import estimates
+from cds_bundles.metric_shares import balanced_accuracy, share
 from cds_bundles.predictors import load_predictor
 from cds_bundles.resize import fit_rgb, resize_rgb
 from cds_bundles.weights import load_half, save_half
@@ -230,28 +231,21 @@ def test_held_out_lesions_are_told_apart(classifier: LesionClassifier, derm_test
             assert box
             labels.append(column)
             predicted.append(int(rows_of(classifier, read(picture.path), [box]).argmax()))
-    assert balanced_accuracy(np.array(labels), np.array(predicted), len(CLASSES)) > 0.55
+    assert balanced_accuracy(np.array(labels), np.array(predicted), len(CLASSES)).of_all() > 0.55
 
 
 def read(path: Path) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
 
 
-def test_figures() -> None:
-    labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
-    assert balanced_accuracy(labels, predicted, 3) == pytest.approx((2 / 3 + 1) / 2)
-    scores = np.array([0.1, 0.4, 0.4, 0.9])
-    assert roc_auc(np.array([False, False, True, True]), scores) == pytest.approx(0.875)
-    assert np.isnan(roc_auc(np.array([True, True]), scores[:2]))
-
-
 def test_the_interval_draws_lesions_not_pictures() -> None:
-    hits = np.array([1.0, 0.0] * 50)
-    alone = bootstrap(lambda p: float(hits[p].mean()), [str(i) for i in range(100)])
-    by_ten = bootstrap(lambda p: float(hits[p].mean()), [str(i % 2 + i // 50 * 2) for i in range(100)])
+    half = {"right": share(np.array([True, False] * 50))}
+    alone = estimates(half, [str(i) for i in range(100)], "drawn")["right"]
+    by_ten = estimates(half, [str(i % 2 + i // 50 * 2) for i in range(100)], "drawn")["right"]
     assert alone.value == by_ten.value == 0.5
-    assert by_ten.high - by_ten.low > alone.high - alone.low
-    assert alone.low < 0.5 < alone.high
+    assert alone.interval_95 and by_ten.interval_95
+    assert np.ptp(by_ten.interval_95) > np.ptp(alone.interval_95)
+    assert alone.interval_95[0] < 0.5 < alone.interval_95[1]
 
 
 def test_the_network_is_the_published_architecture() -> None:
