@@ -49,7 +49,7 @@ COMMANDS: dict[str, Known] = {
     "conformance": Known("Print the DICOM conformance statement."),
     "doctor": Known("Check database, broker, spool, bundles, torch and peers."),
     "data": Known("Check training data.", "worker"),
-    "bundle": Known("List, verify and pin bundles.", "worker"),
+    "bundle": Known("List, verify, pin and sign bundles.", "worker"),
 }
 
 

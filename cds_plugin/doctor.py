@@ -44,6 +44,8 @@ from cds_plugin.web.probe import web_answers
 
 CHILD_SECONDS = 120.0
 """Importing torch from a cold disk takes tens of seconds; more than this is a fault."""
+SAID_CHARACTERS = 500
+"""Of what a child says, its end: the reason stands there."""
 FREE_BYTES_WANTED = 2_000_000_000
 CERTIFICATE_DAYS_WANTED = 30
 """A month to get a new certificate from whoever signs them."""
@@ -125,11 +127,16 @@ def _spool(directory: Path) -> Finding:
 
 
 def _bundles(settings: Settings) -> Finding:
-    folder = ["--directory", settings.bundles.directory] if settings.bundles.directory else []
-    done = _child([sys.executable, "-m", "cds_plugin", "bundle", "verify", *folder])
-    said = " ".join((done.stdout + done.stderr).split())[-300:]
+    where = settings.bundles
+    options = ["--directory", where.directory] if where.directory else []
+    options += [word for key in where.trusted_keys for word in ("--trusted-key", key)]
+    options += [word for key in where.revoked_keys for word in ("--revoked-key", key)]
+    options += ["--allow-unsigned"] if where.allow_unsigned else []
+    done = _child([sys.executable, "-m", "cds_plugin", "bundle", "verify", *options])
+    said = " ".join(done.stderr.split())[-SAID_CHARACTERS:]
     if done.returncode == 0:
-        return Finding("bundles", True, "digests match the manifest")
+        allowed = " (bundles.allow_unsigned = true)" if where.allow_unsigned else ""
+        return Finding("bundles", True, f"digests match the manifest; {said}{allowed}")
     return Finding("bundles", False, said, "Install cds-plugin[worker], or restore the bundles.")
 
 

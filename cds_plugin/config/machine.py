@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from cds_plugin.config.table import Table
 
@@ -37,11 +38,25 @@ class Broker(Table):
     )
 
 
+PublicKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{43}=$")]
+"""An Ed25519 public key: base64 of 32 bytes."""
+KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
 class BundleFolder(Table):
-    """Where the MONAI bundles lie; empty means those inside the package."""
+    """Where the MONAI bundles lie, empty for those inside the package; and who may vouch for them."""
 
     directory: str = Field(
         "", description="a folder of bundles with its manifest.json, or empty for those inside"
+    )
+    trusted_keys: tuple[PublicKey, ...] = Field(
+        (), description="public keys that may sign bundles, beside ours; cds-plugin bundle keygen prints them"
+    )
+    revoked_keys: tuple[KeyId, ...] = Field(
+        (), description="ids of keys whose signatures no longer count, ours included"
+    )
+    allow_unsigned: bool = Field(
+        False, description="true to take bundles that no trusted key signed; it is audited"
     )
 
 

@@ -240,7 +240,7 @@ def _made_absolute(settings: Settings, base: Path) -> Settings:
             "tls": settings.tls.below(base),
             "storage": Storage(directory=directory),
             "database": Database(url=_absolute_url(settings.database.url, base)),
-            "bundles": BundleFolder(directory=bundles),
+            "bundles": settings.bundles.model_copy(update={"directory": bundles}),
             "peers": tuple(each.below(base) for each in settings.peers),
             "destinations": tuple(each.below(base) for each in settings.destinations),
         }

@@ -65,6 +65,7 @@ class Event(StrEnum):
     TLS_HANDSHAKE_FAILED = "tls-handshake-failed"
     TLS_FILES_CHANGED = "tls-files-changed"
     RULES_CHANGED = "rules-changed"
+    BUNDLES_NOT_SIGNED = "bundles-not-signed"
     AUDIT_LOG_USED = "audit-log-used"
 
 
@@ -138,6 +139,7 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.TLS_HANDSHAKE_FAILED: NODE_NOT_AUTHENTICATED,
     Event.TLS_FILES_CHANGED: SECURITY_CONFIGURED,
     Event.RULES_CHANGED: SECURITY_CONFIGURED,
+    Event.BUNDLES_NOT_SIGNED: SECURITY_CONFIGURED,
     Event.AUDIT_LOG_USED: LOG_USED,
 }
 """CID 400 has none for stages of an analysis or for commitment: those count as the application's activity."""

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cds_bundles.answering import FAILED, JsonOption, failure, print_json
+from cds_bundles.bundle_cli import bundle
 from cds_bundles.classes import CLASSES
-from cds_bundles.digest import (
-    MANIFEST_NAME,
-    BundleMissing,
-    bundle_digest,
-    bundle_version,
-    bundles_in,
-    read_manifest,
-    shipped_bundles,
-    shipped_manifest,
-    write_manifest,
-)
 from cds_bundles.index import IndexUnreadable, Picture, leaks, read_index
-from cds_bundles.model_card import add_figures, rewrite
 
-FAILED = 1
+__all__ = ["bundle", "data"]
 
 data = typer.Typer(help="Training data: what an index holds.", no_args_is_help=True)
-bundle = typer.Typer(help="Model bundles: list, verify and pin them.", no_args_is_help=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON to stdout.")]
-DirectoryOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the bundles and manifest.json (default: those in the package)."),
-]
 
 
 @data.command()
@@ -53,9 +34,9 @@ def prepare(
     try:
         prepared = import_module("cds_bundles.data_prepare").prepare(folders, out, folds, seed)
     except (ValueError, OSError) as problem:
-        raise _failure(str(problem)) from problem
+        raise failure(str(problem)) from problem
     except ModuleNotFoundError as missing:
-        raise _failure(f"{missing.name} is missing: install cds-plugin[worker,train]") from missing
+        raise failure(f"{missing.name} is missing: install cds-plugin[worker,train]") from missing
     document = {
         "index": str(out.resolve()),
         "pictures": prepared.pictures,
@@ -64,7 +45,7 @@ def prepare(
         "look_alikes": [list(pair) for pair in prepared.look_alikes],
     }
     if as_json:
-        _print_json(document)
+        print_json(document)
     else:
         for number, counts in enumerate(prepared.by_fold):
             shares = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
@@ -82,10 +63,10 @@ def check(
     try:
         pictures = read_index(index)
     except IndexUnreadable as problem:
-        raise _failure(str(problem)) from problem
+        raise failure(str(problem)) from problem
     found, missing = leaks(pictures), [str(path) for path in _missing(pictures)]
     if as_json:
-        _print_json(_summary(pictures) | {"leaks": list(found), "missing_files": missing})
+        print_json(_summary(pictures) | {"leaks": list(found), "missing_files": missing})
     else:
         _print_table(pictures)
     for line in (*(f"leak: {name}" for name in found), *(f"missing: {path}" for path in missing)):
@@ -122,93 +103,6 @@ def _print_table(pictures: tuple[Picture, ...]) -> None:
         other = counts.total() - sum(counts[name] for name in CLASSES)
         cells = "".join(f"{count:>7}" for count in (*(counts[name] for name in CLASSES), other))
         typer.echo(f"{source:<20}{part:<20}{cells}")
-
-
-@bundle.command()
-def card(
-    directory: Annotated[Path, typer.Argument(help="A bundle's folder.", exists=True, file_okay=False)],
-    section: Annotated[str, typer.Option(help="Heading of the figures in the card.")] = "",
-    figures: Annotated[
-        Path | None, typer.Option(help="Report of an evaluation, JSON.", exists=True, dir_okay=False)
-    ] = None,
-) -> None:
-    """Put an evaluation's figures into a bundle's metadata, and the metadata's figures into its README."""
-    if bool(section) != bool(figures):
-        raise typer.BadParameter("--section and --figures go together")
-    try:
-        if figures:
-            add_figures(directory, section, json.loads(figures.read_text(encoding="utf-8")))
-        rewrite(directory)
-    except (ValueError, OSError) as problem:
-        raise _failure(str(problem)) from problem
-
-
-@bundle.command("list")
-def list_bundles(directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
-    """List the bundles with version and SHA-256."""
-    for name, folder in _bundles(directory).items():
-        document = {"name": name, "version": _version(folder), "sha256": bundle_digest(folder)}
-        if as_json:
-            _print_json(document | {"directory": str(folder)})
-        else:
-            typer.echo("  ".join(document.values()))
-
-
-@bundle.command()
-def verify(directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
-    """Compare every bundle with the manifest; exit 1 when one was changed or isn't pinned."""
-    try:
-        pinned = read_manifest(_manifest(directory))
-    except BundleMissing as problem:
-        raise _failure(str(problem)) from problem
-    digests = {name: bundle_digest(folder) for name, folder in _bundles(directory).items()}
-    for name, digest in digests.items():
-        intact = pinned.get(name) == digest
-        if as_json:
-            _print_json({"name": name, "sha256": digest, "pinned": pinned.get(name), "intact": intact})
-        else:
-            typer.echo(f"{name}  {'intact' if intact else 'CHANGED'}  {digest}")
-    if changed := [name for name, digest in digests.items() if pinned.get(name) != digest]:
-        raise _failure(f"not as the manifest pins them: {', '.join(changed)}; restore them, or pin them anew")
-
-
-@bundle.command()
-def pin(directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
-    """Write the bundles' present digests into the manifest."""
-    digests = {name: bundle_digest(folder) for name, folder in _bundles(directory).items()}
-    manifest = _manifest(directory)
-    write_manifest(manifest, digests)
-    if as_json:
-        _print_json({"manifest": str(manifest), "sha256": digests})
-    else:
-        typer.echo(f"pinned {len(digests)} bundles in {manifest}")
-
-
-def _bundles(directory: Path | None) -> dict[str, Path]:
-    try:
-        return bundles_in(directory) if directory else shipped_bundles()
-    except BundleMissing as problem:
-        raise _failure(str(problem)) from problem
-
-
-def _manifest(directory: Path | None) -> Path:
-    return directory / MANIFEST_NAME if directory else shipped_manifest()
-
-
-def _version(folder: Path) -> str:
-    try:
-        return bundle_version(folder)
-    except BundleMissing as problem:
-        raise _failure(str(problem)) from problem
-
-
-def _failure(message: str) -> typer.Exit:
-    typer.echo(message, err=True)
-    return typer.Exit(FAILED)
-
-
-def _print_json(document: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document) + "\n")
 
 
 def _both() -> typer.Typer:

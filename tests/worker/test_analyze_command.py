@@ -286,7 +286,8 @@ def test_a_tampered_bundle_is_refused_and_nothing_is_analysed(corpus: Path, tmp_
     bundles = tmp_path / "bundles"
     for name, folder in shipped_bundles().items():
         shutil.copytree(folder, bundles / name)
-    shutil.copy(shipped_manifest(), bundles / "manifest.json")
+    for name in ("manifest.json", "manifest.sig"):
+        shutil.copy(shipped_manifest().with_name(name), bundles / name)
     config = bundles / BUNDLE_NAMES[1] / "configs" / "inference.json"
     config.write_text(config.read_text() + " ")
     done = analyze(

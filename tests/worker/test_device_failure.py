@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from worker_home import Home, is_running, make_home
 
 from cds_bundles.digest import BUNDLE_NAMES, MANIFEST_NAME, bundle_digest, write_manifest
+from cds_db.models import AuditEntry
+from cds_db.session import transaction
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worker-process")]
 
@@ -36,7 +39,7 @@ def home_of_answering_models(tmp_path: Path, marker: Path, monkeypatch: pytest.M
     )
     make_bundles(tmp_path / "bundles", predictors)
     with home.config.open("a") as settings:
-        settings.write(f'[bundles]\ndirectory = "{tmp_path / "bundles"}"\n')
+        settings.write(f'[bundles]\ndirectory = "{tmp_path / "bundles"}"\nallow_unsigned = true\n')
     try:
         home.start("broker")
         home.start("sweep")
@@ -74,3 +77,8 @@ def test_the_next_process_analyses_what_this_one_could_not(
     assert second != first
     assert "worker-of-no-use" in home.log()
     assert home.running["worker"].poll() is None, "the parent goes on"
+    assert "bundles-not-signed" in home.log()
+    with transaction(home.engine) as session:
+        wanted = select(AuditEntry.detail).where(AuditEntry.event == "bundles-not-signed")
+        (said,) = session.scalars(wanted)
+    assert said["problem"] == "there is no manifest.sig"

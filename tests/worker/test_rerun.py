@@ -17,6 +17,7 @@ from cds_db.models import Job, Result
 from cds_db.session import transaction
 from cds_db.stages import JobState
 from cds_plugin.cli import build
+from cds_plugin.config import BundleFolder
 from cds_plugin.study import BundleIdentity, Sha256
 from cds_worker.bundle import check_bundles
 from cds_worker.inference import Analyst
@@ -30,7 +31,9 @@ REPLACED, ADDENDED = "121360", "121361"
 @pytest.fixture
 def shipped(analyst: Analyst) -> Analyst:
     """A worker that says it runs the shipped bundles, as `rerun` finds them on disk."""
-    return replace(analyst, pipeline=replace(analyst.pipeline, bundles=check_bundles("").identities))
+    return replace(
+        analyst, pipeline=replace(analyst.pipeline, bundles=check_bundles(BundleFolder()).identities)
+    )
 
 
 def run(home: Home, command: str, *arguments: str) -> tuple[int, list[dict[str, object]]]:

@@ -11,11 +11,15 @@ import os
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import structlog
 from billiard.process import current_process
 from celery import Celery, signals
 
+from cds_db import audit
+from cds_db.events import Event, Outcome
+from cds_db.session import transaction
 from cds_db.stages import JobKind
 from cds_plugin.config import Settings
 from cds_plugin.database import open_database
@@ -98,8 +102,7 @@ class Seat:
 
 def run_worker(settings: Settings) -> int:
     """Run until SIGTERM; return the exit code. Raises Refused and Unavailable before anything starts."""
-    open_database(settings).dispose()
-    check_bundles(settings.bundles.directory)
+    _check_bundles(settings)
     stack = import_stack()
     seat = Seat(settings, devices(stack, settings.worker.device))
     app = _app_with_task(settings, seat)
@@ -115,6 +118,25 @@ def run_worker(settings: Settings) -> int:
     )
     worker.start()
     return 1 if seat.failed.is_set() else int(worker.exitcode or 0)
+
+
+def _check_bundles(settings: Settings) -> None:
+    """Raise Refused for bad bundles; that nobody vouches for them, where allowed, is audited."""
+    engine = open_database(settings)
+    try:
+        doubt = check_bundles(settings.bundles).doubt
+        if doubt:
+            with transaction(engine) as session:
+                audit.append(
+                    session,
+                    event=Event.BUNDLES_NOT_SIGNED,
+                    actor=PART_NAME,
+                    now=datetime.now(UTC),
+                    outcome=Outcome.MINOR_FAILURE,
+                    detail={"problem": doubt, "directory": settings.bundles.directory},
+                )
+    finally:
+        engine.dispose()
 
 
 def _app_with_task(settings: Settings, seat: Seat) -> Celery:

@@ -1,4 +1,4 @@
-"""MONAI bundles: the digest of the whole folder first, then a parser (a bundle's configuration is code)."""
+"""MONAI bundles: signature, then digests, then a parser (a bundle's configuration is code)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from cds_bundles.digest import (
     BUNDLE_NAMES,
     MANIFEST_NAME,
     BundleMissing,
+    BundleOdd,
     bundle_digest,
     bundles_in,
-    read_manifest,
+    parse_manifest,
     shipped_bundles,
     shipped_manifest,
 )
+from cds_bundles.signing import KeyUnusable, NotSigned, Trust, read_signature, read_small, signer
+from cds_plugin.config import BundleFolder
 from cds_plugin.errors import Refused
 from cds_plugin.study import BundleIdentity, Bundles, Sha256
 from cds_worker.stack import Stack
 
 PREDICTOR_KEY = "predictor"
+
+log = structlog.get_logger("bundles")
+
 _INSTANTIATION_ERRORS = (
     RuntimeError,
     OSError,
@@ -49,6 +57,8 @@ class CheckedBundles:
     quality_gate: CheckedBundle
     segmentation: CheckedBundle
     classification: CheckedBundle
+    doubt: str = ""
+    """Why no trusted key vouches for them; only where the settings allow that, else empty."""
 
     @property
     def identities(self) -> Bundles:
@@ -56,22 +66,58 @@ class CheckedBundles:
         return Bundles(self.quality_gate.identity, self.segmentation.identity, self.classification.identity)
 
 
-def check_bundles(directory: str) -> CheckedBundles:
-    """Return the bundles below `directory` (empty: those shipped), each with its digest checked.
+def check_bundles(where: BundleFolder) -> CheckedBundles:
+    """Return the bundles in the folder of the settings (empty: those shipped), signature and digests checked.
 
-    Raises Refused for a missing folder or manifest, and for a folder whose bytes differ from what was pinned.
+    Raises Refused for a missing folder or manifest, for a manifest that no trusted key signed unless the
+    settings allow that, and for a folder whose bytes differ from what was pinned.
     """
-    folders, pinned = _locate(directory)
-    return CheckedBundles(*(_check(name, folders[name], pinned) for name in BUNDLE_NAMES))
+    folders, manifest = _locate(where.directory)
+    try:
+        content, signature = read_small(manifest), read_signature(manifest)
+    except OSError as error:
+        raise _missing(f"{error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise Refused("bundle_manifest", f"{error}.", "Restore the manifest.") from error
+    doubt = _doubt(manifest, content, signature, where)
+    pinned = _pinned(content)
+    gate, segmentation, classification = (_check(name, folders[name], pinned) for name in BUNDLE_NAMES)
+    return CheckedBundles(gate, segmentation, classification, doubt)
 
 
-def _locate(directory: str) -> tuple[Mapping[str, Path], Mapping[str, str]]:
+def _locate(directory: str) -> tuple[Mapping[str, Path], Path]:
     try:
         if not directory:
-            return shipped_bundles(), read_manifest(shipped_manifest())
-        return bundles_in(Path(directory)), read_manifest(Path(directory) / MANIFEST_NAME)
+            return shipped_bundles(), shipped_manifest()
+        return bundles_in(Path(directory)), Path(directory) / MANIFEST_NAME
     except (BundleMissing, OSError) as error:
         raise _missing(str(error)) from error
+
+
+def _doubt(manifest: Path, content: bytes, signature: bytes | None, where: BundleFolder) -> str:
+    """Return why no trusted key vouches for the manifest, empty where one does; only if that is allowed."""
+    try:
+        signer(content, signature, Trust.of(where.trusted_keys, where.revoked_keys))
+    except (NotSigned, KeyUnusable) as error:
+        if not where.allow_unsigned:
+            raise _unsigned(manifest, str(error)) from error
+        log.warning("bundles-not-signed", manifest=str(manifest), problem=str(error))
+        return str(error)
+    return ""
+
+
+def _unsigned(manifest: Path, problem: str) -> Refused:
+    return Refused(
+        "bundle_unsigned",
+        f"No trusted key signed {manifest}: {problem}.",
+        f"Have its maker run: cds-plugin bundle sign --directory {manifest.parent}, and name that key in "
+        "bundles.trusted_keys; for trials alone: bundles.allow_unsigned = true.",
+    )
+
+
+def _pinned(content: bytes) -> Mapping[str, str]:
+    try:
+        return parse_manifest(content)
     except (ValueError, LookupError) as error:
         raise Refused(
             "bundle_manifest", f"The bundle manifest can't be read: {error!r}.", "Restore the manifest."
@@ -89,6 +135,8 @@ def _check(name: str, directory: Path, pinned: Mapping[str, str]) -> CheckedBund
         found = bundle_digest(directory)
     except (BundleMissing, OSError) as error:
         raise _missing(str(error)) from error
+    except BundleOdd as error:
+        raise Refused("bundle_files", f"{error}.", "Restore the bundle's files.") from error
     if pinned.get(name) != found:
         raise Refused(
             "bundle_digest",

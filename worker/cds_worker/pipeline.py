@@ -61,7 +61,7 @@ class Pipeline:
 
         Bad bundles are refused before the slow import; what a library prints goes to stderr.
         """
-        check_bundles(settings.bundles.directory)
+        check_bundles(settings.bundles)
         with redirect_stdout(sys.stderr):
             stack = import_stack()
             return cls.load(settings, stack, devices(stack, settings.worker.device)[0])
@@ -72,7 +72,7 @@ class Pipeline:
 
         Raises Refused for a bundle that is missing, altered or can't be built.
         """
-        checked = check_bundles(settings.bundles.directory)
+        checked = check_bundles(settings.bundles)
         gate, segmenter, classifier = (
             load_predictor(each, stack, device)
             for each in (checked.quality_gate, checked.segmentation, checked.classification)

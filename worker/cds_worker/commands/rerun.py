@@ -59,7 +59,7 @@ def _rerun(
     study: str | None, since: datetime | None, until: datetime | None, config: Path | None, as_json: bool
 ) -> int:
     settings = load_settings(config)
-    recipe = recipe_of(settings, check_bundles(settings.bundles.directory).identities)
+    recipe = recipe_of(settings, check_bundles(settings.bundles).identities)
     well = True
     with opened_database(settings) as engine:
         for uid in _wanted(engine, study, since, until):
