@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,13 @@ from numpy.typing import NDArray
 
 from cds_bundles.classes import CLASSES, MALIGNANT_COLUMNS
 from cds_bundles.classifier_data import Lesion
+from cds_bundles.classifier_network import Start
+from cds_bundles.classifier_training import Recipe
 from cds_bundles.metric_calibration import Confidences
 from cds_bundles.metric_ranking import roc_auc, specificity_at_sensitivity
 from cds_bundles.metric_resampling import ROUNDS, Bools, Floats, Measure, Places, estimates
 from cds_bundles.metric_shares import balanced_accuracy, macro_f1, share
+from cds_bundles.training_loop import Plan
 
 SENSITIVITY = 0.95
 SPECIFICITY = 0.90
@@ -78,6 +83,38 @@ def figures(run: Answers, plain: Answers | None = None, rounds: int = ROUNDS) ->
     found = estimates(measures, run.lesion_ids, split, rounds)
     facts = {name: float(run.facts[name]) for name in ("steps", "minutes") if name in run.facts}
     return {name: each.as_json() for name, each in found.items()} | facts
+
+
+def of_folds(runs: Sequence[Answers], rounds: int = ROUNDS) -> dict[str, Any]:
+    """The figures of one way on each fold, their spread, and those of all folds as one."""
+    each = {str(run.fold): figures(run, rounds=rounds) for run in runs}
+    whole = figures(together(runs), rounds=rounds)
+    return {"variant": runs[0].name, "each": each, "mean_of_folds": spread(each), "together": whole}
+
+
+def best_of(compared: Mapping[str, Mapping[str, Any]], among: Iterable[str]) -> str:
+    """The name of the highest balanced accuracy."""
+    return max(among, key=lambda name: float(compared[name]["balanced_accuracy"]["value"]))
+
+
+def configuration(network: str, start: Start, how: Recipe, plan: Plan) -> dict[str, Any]:
+    """What every way of a comparison has in common."""
+    return {
+        "network": network,
+        "start": start,
+        "crop_px": how.size_at(1.0),
+        "steps": plan.steps,
+        "batch": how.batch,
+        "learning_rate": plan.learning_rate,
+        "seed": plan.seed,
+        "label_smoothing": how.label_smoothing,
+    }
+
+
+def write_report(path: Path, document: Mapping[str, Any]) -> None:
+    """Writes the report as `comparison_report` reads it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def spread(each: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:

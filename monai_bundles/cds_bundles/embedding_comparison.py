@@ -6,7 +6,6 @@ all folds for all of them.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,15 @@ from cds_bundles.classifier_data import Lesion, class_counts, draw_probabilities
 from cds_bundles.classifier_losses import class_loss
 from cds_bundles.classifier_network import ARCHITECTURE, Start, lesion_network
 from cds_bundles.classifier_training import Recipe, answers, fingerprint
-from cds_bundles.comparison_figures import Answers, figures, spread, together
+from cds_bundles.comparison_figures import (
+    Answers,
+    best_of,
+    configuration,
+    figures,
+    of_folds,
+    together,
+    write_report,
+)
 from cds_bundles.imbalance_comparison import PLAIN, Variant
 from cds_bundles.index import reported, split, split_index
 from cds_bundles.picture_files import PictureFiles
@@ -73,39 +80,22 @@ class EmbeddingComparison:
                 runs.setdefault(run.name, []).append(run)
                 tqdm.write(f"fold {fold}, {run.name}: balanced accuracy {run.score():.4f}", sys.stderr)
         plain = together(runs[PLAIN])
-        document = {"configuration": self._configuration(lesions), "comparison": {}}
-        self.report.parent.mkdir(parents=True, exist_ok=True)
-        for name, of_folds in runs.items():
-            document["comparison"][name] = self._figures(of_folds, plain)
-            self.report.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        document["folds"] = self._folds(runs, document["comparison"])
-        self.report.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        compared = {name: self._figures(of_way, plain) for name, of_way in runs.items()}
+        folds = of_folds(runs[best_of(compared, runs)], self.rounds)
+        document = {"configuration": self._configuration(lesions), "comparison": compared, "folds": folds}
+        write_report(self.report, document)
         return document
 
-    def _folds(self, runs: Mapping[str, Sequence[Answers]], compared: Mapping[str, Any]) -> dict[str, Any]:
-        """The figures of each fold for the way of the highest balanced accuracy."""
-        best = max(compared, key=lambda name: float(compared[name]["balanced_accuracy"]["value"]))
-        each = {str(run.fold): figures(run, rounds=self.rounds) for run in runs[best]}
-        return {"variant": best, "each": each, "mean_of_folds": spread(each), "together": compared[best]}
-
-    def _figures(self, of_folds: Sequence[Answers], plain: Answers) -> dict[str, Any]:
-        base = None if of_folds[0].name == PLAIN else plain
-        whole = figures(together(of_folds), base, self.rounds)
-        return whole | {"balanced_accuracy_of_folds": {str(run.fold): run.score() for run in of_folds}}
+    def _figures(self, of_way: Sequence[Answers], plain: Answers) -> dict[str, Any]:
+        base = None if of_way[0].name == PLAIN else plain
+        whole = figures(together(of_way), base, self.rounds)
+        return whole | {"balanced_accuracy_of_folds": {str(run.fold): run.score() for run in of_way}}
 
     def _configuration(self, lesions: Sequence[Lesion]) -> dict[str, Any]:
-        return {
-            "network": f"{ARCHITECTURE}, frozen as ImageNet left it; a last layer is trained",
-            "start": self.start,
-            "crop_px": self.how.size_at(1.0),
-            "steps": self.plan.steps,
-            "batch": self.how.batch,
-            "learning_rate": self.plan.learning_rate,
-            "seed": self.plan.seed,
-            "label_smoothing": self.how.label_smoothing,
-            "rounds": self.rounds,
-            "pictures": dict(zip(CLASSES, map(int, class_counts(lesions)), strict=True)),
-        }
+        network = f"{ARCHITECTURE}, frozen as ImageNet left it; a last layer is trained"
+        counts = dict(zip(CLASSES, map(int, class_counts(lesions)), strict=True))
+        common = configuration(network, self.start, self.how, self.plan)
+        return common | {"rounds": self.rounds, "pictures": counts}
 
     def _lesions(self) -> tuple[Lesion, ...]:
         """Those that a fold holds out: every picture that figures rest on."""

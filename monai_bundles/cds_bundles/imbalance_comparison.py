@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,14 @@ from cds_bundles.classifier_data import Lesion, class_counts, labelled_lesions
 from cds_bundles.classifier_losses import LossName
 from cds_bundles.classifier_network import ARCHITECTURE, Start, lesion_network
 from cds_bundles.classifier_training import ClassifierTraining, Recipe, answers, fingerprint, training_lesions
-from cds_bundles.comparison_figures import Answers, figures, spread, together
+from cds_bundles.comparison_figures import (
+    Answers,
+    best_of,
+    configuration,
+    figures,
+    of_folds,
+    write_report,
+)
 from cds_bundles.index import reported, split_index
 from cds_bundles.picture_files import PictureFiles
 from cds_bundles.smote_head import filled_up, repeated, retrained
@@ -76,19 +82,11 @@ class ImbalanceComparison:
         """Trains, measures, and writes the report after every run; returns it."""
         document = self._head() | {"comparison": self._compare(self.folds[0])}
         best = self._best(document["comparison"])
-        of_folds: dict[str, Any] = {}
         runs: list[Answers] = []
         for fold in self.folds:
             runs.append(self._answers(best, fold))
-            of_folds[str(fold)] = figures(runs[-1])
-            self._write(document | {"folds": {"variant": best.name, "each": of_folds}})
-        document["folds"] = {
-            "variant": best.name,
-            "each": of_folds,
-            "mean_of_folds": spread(of_folds),
-            "together": figures(together(runs)),
-        }
-        self._write(document)
+            document["folds"] = of_folds(runs)
+            write_report(self.report, document)
         return document
 
     def _compare(self, fold: int) -> dict[str, Any]:
@@ -101,32 +99,15 @@ class ImbalanceComparison:
             if variant.name == PLAIN:
                 plain = run
                 compared |= {later.name: figures(later, plain) for later in self._after_training(run)}
-            self._write(self._head() | {"comparison": compared})
+            write_report(self.report, self._head() | {"comparison": compared})
         return compared
 
     def _best(self, compared: Mapping[str, Any]) -> Variant:
         by_name = {variant.name: variant for variant in self.variants}
-        highest = max(by_name, key=lambda name: float(compared[name]["balanced_accuracy"]["value"]))
-        return by_name[self.best or highest]
+        return by_name[self.best or best_of(compared, by_name)]
 
     def _head(self) -> dict[str, Any]:
-        plan, how = self.plan, self.how
-        return {
-            "configuration": {
-                "network": ARCHITECTURE,
-                "start": self.start,
-                "crop_px": how.size_at(1.0),
-                "steps": plan.steps,
-                "batch": how.batch,
-                "learning_rate": plan.learning_rate,
-                "seed": plan.seed,
-                "label_smoothing": how.label_smoothing,
-            }
-        }
-
-    def _write(self, document: Mapping[str, Any]) -> None:
-        self.report.parent.mkdir(parents=True, exist_ok=True)
-        self.report.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        return {"configuration": configuration(ARCHITECTURE, self.start, self.how, self.plan)}
 
     def _answers(self, variant: Variant, fold: int) -> Answers:
         """What the variant's network says of the held-out fold; trained first where it was not."""
