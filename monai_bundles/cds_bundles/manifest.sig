@@ -3,7 +3,7 @@
   "signatures": [
     {
       "key_id": "e66225346e18d9977d064d352df0fdc5",
-      "signature": "FTvqIsmGuMR0UekUkmY1Vy/fzb4kbwLdM+btZFh5NDAuotvHsipUH2Vf9EamCFbQuP6lpjafjoPVMhODFTN4Aw=="
+      "signature": "NNGJmSrtGTjC3nlGHbC3hKaFayUMOdzzO+0IqdZtlNq1GwS2QHnMyvhJW4peDc/qOjWX4Ie7vTerQ9WlolScBg=="
     }
   ]
 }
