@@ -41,6 +41,7 @@ COMMANDS: dict[str, Known] = {
     "commitments": Known("Show storage commitment requests and what became of them."),
     "rerun": Known("Analyse studies once more with other models or settings.", "worker"),
     "release": Known("End the hold on a study, once it is decided whose it is."),
+    "purge": Known("Remove files that are older than the retention rules say."),
     "destinations": Known("List, pause, resume and retry destinations."),
     "audit": Known("List and verify the audit trail."),
     "db": Known("Create or upgrade the database."),

@@ -14,6 +14,7 @@ PREFIXES = tuple(f"{number:02x}" for number in range(256))
 """Folders of files that are named by their SHA-256: its first two digits."""
 SPOOL_FOLDER = "spool"
 RESULTS_FOLDER = "results"
+QUARANTINE_FOLDER = "quarantine"
 PRIVATE = 0o700
 """Folders hold patient data: only the account that runs the product may look."""
 

@@ -63,7 +63,8 @@ def _release(
 ) -> None:
     settings = load_settings(config)
     with opened_database(settings) as engine:
-        found = _patients(settings, _on_hold(engine, study))
+        row, pictures = _on_hold(engine, study)
+        found = _patients(settings, row, pictures)
         if patient is None:
             _show(_listed(study, found), as_json)
             return
@@ -85,7 +86,7 @@ def _release(
     _show(document, as_json)
 
 
-def _on_hold(engine: Engine, study: str) -> list[Instance]:
+def _on_hold(engine: Engine, study: str) -> tuple[Study, list[Instance]]:
     with snapshot(engine) as session:
         row = session.get(Study, study)
         if row is None:
@@ -94,15 +95,20 @@ def _on_hold(engine: Engine, study: str) -> list[Instance]:
             )
         if row.conflict_at is None:
             raise Refused("not_on_hold", "This study is not on hold.", "Nothing is to be released.")
-        return repeating.pictures_on_hold(session, study)
+        return row, repeating.pictures_on_hold(session, study)
 
 
-def _patients(settings: Settings, pictures: Sequence[Instance]) -> dict[int, Patient]:
-    """Return the patient of each picture as its stored file says."""
-    return {each.id: _patient(settings.storage.directory, each) for each in pictures}
+def _patients(settings: Settings, study: Study, pictures: Sequence[Instance]) -> dict[int, Patient]:
+    """Return the patient of each picture as its stored file says.
+
+    One whose file a retention rule had removed was purged before the hold: it is of the study's patient.
+    """
+    return {each.id: _patient(settings.storage.directory, study, each) for each in pictures}
 
 
-def _patient(storage: Path, picture: Instance) -> Patient:
+def _patient(storage: Path, study: Study, picture: Instance) -> Patient:
+    if picture.purging_since is not None:
+        return study.patient_id, study.issuer_of_patient_id
     try:
         header = read_received(storage / picture.path, picture.transfer_syntax_uid)
     except (OSError, Unparsable) as error:

@@ -59,6 +59,7 @@ def as_document(state: StudyStatus) -> dict[str, Any]:
         "received": instant_text(state.received),
         "closed": _text(state.closed),
         "instances": state.instances,
+        "purged": state.purged,
         "failure": state.failure,
         "origin": state.origin,
         "results": [
@@ -97,12 +98,16 @@ def _show_one(state: StudyStatus) -> None:
         if state.revision
         else str(state.stage or "nothing to analyse"),
         f"from {state.calling_ae} at {state.received:%Y-%m-%d %H:%M:%S} UTC" if state.calling_ae else "",
-        f"{state.instances} pictures, {len(state.results)} results",
+        f"{state.instances} pictures{_purged_text(state)}, {len(state.results)} results",
         state.failure or "",
         *map(_delivery_text, state.deliveries),
     ]
     for fact in filter(None, facts):
         stdout.print(f"    {fact}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _purged_text(state: StudyStatus) -> str:
+    return f" ({state.purged} purged)" if state.purged else ""
 
 
 def _delivery_text(delivery: DeliveryLine) -> str:

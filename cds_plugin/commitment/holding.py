@@ -51,6 +51,8 @@ def _reason(reference: Reference, files: Sequence[KeptFile], check: Check) -> Fa
 
 def problem_of(directory: Path, file: KeptFile) -> FailureReason | None:
     """Return why the file below the storage directory does not count, None where its bytes are intact."""
+    if file.purged:
+        return FailureReason.NO_SUCH_INSTANCE
     path = directory / file.path
     try:
         intact = path.stat().st_size == file.size_bytes and sha256_of(path) == file.sha256

@@ -6,6 +6,7 @@ from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
 from cds_plugin.config.peers import PeerEntry, Retrieve
 from cds_plugin.config.results import Profile, Results
+from cds_plugin.config.retention import Retention
 from cds_plugin.config.routing import Called, Destination, DestinationKind
 from cds_plugin.config.rule import ANY_CALLER, Action, Form, Priority, Repair, Route, Rule
 from cds_plugin.config.settings import (
@@ -47,6 +48,7 @@ __all__ = [
     "Profile",
     "Repair",
     "Results",
+    "Retention",
     "Retrieve",
     "Route",
     "Rule",

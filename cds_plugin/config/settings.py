@@ -21,6 +21,7 @@ from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
 from cds_plugin.config.peers import PeerEntry
 from cds_plugin.config.results import Results
+from cds_plugin.config.retention import Retention
 from cds_plugin.config.routing import Destination
 from cds_plugin.config.rule import ANY_CALLER, Route, Rule
 from cds_plugin.config.table import Table, is_loopback
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     web: Web = Web()
     findings: Findings = Findings()
     results: Results = Results()
+    retention: Retention = Retention()
     destinations: tuple[Destination, ...] = (
         Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242),
     )
@@ -312,6 +314,7 @@ def _fields_at(names: list[str]) -> dict[str, Any]:
         "web.callers": WebCaller,
         "findings": Findings,
         "results": Results,
+        "retention": Retention,
         "destinations": Destination,
         "peers": PeerEntry,
         "rules": Rule,

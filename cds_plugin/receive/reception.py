@@ -101,9 +101,9 @@ class Reception:
     def _store_repaired(self, judged: Judged, repaired: Path, sha256: str) -> None:
         """Store the repaired object after the bytes as they were sent, whose SHA-256 is `sha256`."""
         try:
-            path = self.spool.keep_original(judged.offered.path, sha256)
-            original = studies.Original(path, sha256, tuple(map(str, judged.decision.repairs)))
-            self._store(judged, repaired, sha256_of(repaired), original)
+            with self.spool.kept_original(judged.offered.path, sha256) as path:
+                original = studies.Original(path, sha256, tuple(map(str, judged.decision.repairs)))
+                self._store(judged, repaired, sha256_of(repaired), original)
         finally:
             repaired.unlink(missing_ok=True)
 

@@ -16,7 +16,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cds_plugin.durable import PREFIXES, PRIVATE, SPOOL_FOLDER, locked, sync_file, sync_folder
+from cds_plugin.durable import (
+    PREFIXES,
+    PRIVATE,
+    QUARANTINE_FOLDER,
+    SPOOL_FOLDER,
+    locked,
+    sync_file,
+    sync_folder,
+)
 
 
 class Spool:
@@ -25,7 +33,7 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.files = directory / SPOOL_FOLDER
-        self.quarantine = directory / "quarantine"
+        self.quarantine = directory / QUARANTINE_FOLDER
         self.originals = directory / "originals"
         self.incoming = directory / "incoming"
 
@@ -70,10 +78,12 @@ class Spool:
             os.fsync(descriptor)
             yield f"{SPOOL_FOLDER}/{sha256[:2]}/{sha256}.dcm"
 
-    def keep_original(self, arrived: Path, sha256: str) -> str:
-        """Move the bytes that a repair replaces to the originals, durably; return their relative path.
+    @contextmanager
+    def kept_original(self, arrived: Path, sha256: str) -> Iterator[str]:
+        """Move the bytes that a repair replaces to the originals, durably; yield their relative path.
 
-        No sweep looks there: what a sender really sent stays as long as the study's rows do.
+        Until the block ends no purge touches them: commit the object's row inside. No sweep looks there: what
+        a sender really sent stays as long as the repaired file does.
         """
         folder = self.originals / sha256[:2]
         if not folder.is_dir():
@@ -81,9 +91,10 @@ class Spool:
             sync_folder(self.originals)
         sync_file(arrived)
         target = folder / f"{sha256}.dcm"
-        arrived.replace(target)
-        sync_folder(folder)
-        return str(target.relative_to(self.directory))
+        with locked(folder, fcntl.LOCK_SH) as descriptor:
+            arrived.replace(target)
+            os.fsync(descriptor)
+            yield str(target.relative_to(self.directory))
 
     def put_in_quarantine(self, arrived: Path, sha256: str, facts: Mapping[str, object]) -> str:
         """Move a file into quarantine durably, `facts` as JSON beside it; return its relative path."""
@@ -91,10 +102,11 @@ class Spool:
         note = self.quarantine / f"{sha256}.json"
         draft = arrived.with_suffix(".json")
         draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        for source, place in ((draft, note), (arrived, target)):
-            sync_file(source)
-            source.replace(place)
-        sync_folder(self.quarantine)
+        with locked(self.quarantine, fcntl.LOCK_SH) as descriptor:
+            for source, place in ((draft, note), (arrived, target)):
+                sync_file(source)
+                source.replace(place)
+            os.fsync(descriptor)
         return str(target.relative_to(self.directory))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -18,8 +18,9 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from cds_db import audit, jobs, processes, studies
+from cds_db import audit, jobs, processes, retention, studies
 from cds_db.models import Association, AuditEntry, Instance, Result
+from cds_db.retention import Marked
 from cds_db.session import snapshot, transaction
 from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
@@ -32,6 +33,7 @@ from cds_plugin.durable import (
 )
 from cds_plugin.queue import wake
 from cds_plugin.receive.closing import ClosingRule, close_due
+from cds_plugin.retention import Purge
 
 log = structlog.get_logger()
 
@@ -46,6 +48,9 @@ ROWS_OF = {SPOOL_FOLDER: Instance.path, RESULTS_FOLDER: Result.path}
 PATHS_PER_QUERY = 500
 """Databases bound the parameters of a statement."""
 AFTER_FAILURE_SECONDS = 1.0
+PURGE_SECONDS = 3600.0
+PURGE_SLICE_SECONDS = 0.1
+"""What a tick spends on purging, and the rest of the piece in hand: closing and sealing go on meanwhile."""
 WAKE_LIMIT = 200
 """Jobs woken in one tick: a long queue must not keep the sealer waiting."""
 SILENT_LISTENER_SECONDS = 30.0
@@ -65,6 +70,10 @@ class Sweeper:
             self._forget_dead_listeners: LISTENERS_SECONDS,
             self._remove_orphans: ORPHANS_SECONDS,
         }
+        if settings.retention.automatic:
+            self._slow_steps[self._begin_purge] = PURGE_SECONDS
+        self._settings = settings
+        self._purging: Iterator[Marked] = iter(())
         self._last_run: dict[Callable[[], None], float] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -79,7 +88,7 @@ class Sweeper:
         """Run every step that is due; return whether all of them worked."""
         now = time.monotonic()
         due = [step for step, every in self._slow_steps.items() if self._is_due(step, every, now)]
-        return all([self._try(step) for step in (self.close, self.wake_due, self.seal, *due)])
+        return all([self._try(step) for step in (self.close, self.wake_due, self.seal, *due, self._purge)])
 
     def close(self) -> None:
         """Close complete revisions; the worker is woken after the commit."""
@@ -145,6 +154,19 @@ class Sweeper:
             if removed:
                 log.info("orphans removed", place=place, files=removed)
 
+    def _begin_purge(self) -> None:
+        purge = Purge(self._settings, self._engine, datetime.now(UTC), PROCESS_NAME)
+        self._purging = purge.pieces()
+
+    def _purge(self) -> None:
+        """Go on with a purge that was begun; one that fails is begun anew when its time comes."""
+        end = time.monotonic() + PURGE_SLICE_SECONDS
+        for marked in self._purging:
+            if marked.files:
+                log.info("purged", files=marked.files, size_bytes=marked.size_bytes)
+            if time.monotonic() > end:
+                return
+
     def _is_due(self, step: Callable[[], None], every: float, now: float) -> bool:
         if now - self._last_run.get(step, -every) < every:
             return False
@@ -163,7 +185,6 @@ class Sweeper:
 def _known(session: Session, column: InstrumentedAttribute[str], paths: Sequence[str]) -> set[str]:
     known: set[str] = set()
     for start in range(0, len(paths), PATHS_PER_QUERY):
-        known.update(
-            session.scalars(select(column).where(column.in_(paths[start : start + PATHS_PER_QUERY])))
-        )
+        some = column.in_(paths[start : start + PATHS_PER_QUERY])
+        known.update(session.scalars(select(column).where(some, retention.still_there(column))))
     return known

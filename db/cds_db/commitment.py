@@ -8,9 +8,10 @@ have heard. With other references it is a request of its own whose transaction U
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -67,12 +68,16 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
-    """One stored version of an instance; `path` is relative to the storage directory."""
+    """One stored version of an instance; `path` is relative to the storage directory.
+
+    `purged` says that a retention rule had its file removed, or is about to.
+    """
 
     sop_class_uid: str
     path: str
     sha256: str
     size_bytes: int
+    purged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +160,13 @@ def kept_files(session: Session, sop_instance_uids: Sequence[str]) -> dict[str, 
         Instance.path,
         Instance.sha256,
         Instance.size_bytes,
+        Instance.purging_since.is_not(None),
     )
     for start in range(0, len(sop_instance_uids), UIDS_PER_QUERY):
         some = Instance.sop_instance_uid.in_(sop_instance_uids[start : start + UIDS_PER_QUERY])
-        for uid, sop_class, path, sha256, size in session.execute(select(*columns).where(some)):
-            found.setdefault(uid, []).append(KeptFile(sop_class, path, sha256, size))
+        rows: Iterable[Any] = session.execute(select(*columns).where(some))
+        for uid, *facts in rows:
+            found.setdefault(uid, []).append(KeptFile(*facts))
     return found
 
 

@@ -66,6 +66,8 @@ class Event(StrEnum):
     TLS_FILES_CHANGED = "tls-files-changed"
     RULES_CHANGED = "rules-changed"
     BUNDLES_NOT_SIGNED = "bundles-not-signed"
+    FILES_PURGED = "files-purged"
+    QUARANTINE_PURGED = "quarantine-purged"
     AUDIT_LOG_USED = "audit-log-used"
 
 
@@ -140,6 +142,8 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.TLS_FILES_CHANGED: SECURITY_CONFIGURED,
     Event.RULES_CHANGED: SECURITY_CONFIGURED,
     Event.BUNDLES_NOT_SIGNED: SECURITY_CONFIGURED,
+    Event.FILES_PURGED: ACCESSED,
+    Event.QUARANTINE_PURGED: ACTIVITY,
     Event.AUDIT_LOG_USED: LOG_USED,
 }
 """CID 400 has none for stages of an analysis or for commitment: those count as the application's activity."""

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from cds_db.columns import storable
 from cds_db.handling import Handling, together
-from cds_db.models import Instance, Revision, Study
+from cds_db.models import Instance, Removable, Revision, Study
 from cds_db.prepared import Prepared, Transaction
 from cds_db.stages import Stage
 
@@ -77,7 +77,9 @@ _HEARD = Prepared(
         .values(last_received_at=bindparam("now"))
     )
 )
-_COLUMNS = [each.name for each in Instance.__table__.columns if each.name != Instance.id.name]
+_LATER = {Instance.id.name, *Removable.__annotations__}
+"""Columns that a new row leaves to the database."""
+_COLUMNS = [each.name for each in Instance.__table__.columns if each.name not in _LATER]
 
 
 def _insert(dialect: str) -> ClauseElement:

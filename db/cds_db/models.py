@@ -54,6 +54,22 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=CONSTRAINT_NAMES)
 
 
+def _being_purged(name: str) -> Index:
+    """Return the index of the rows whose files are still to be removed: mostly an empty one."""
+    due = text("purging_since IS NOT NULL AND purged_at IS NULL")
+    return Index(name, "purging_since", sqlite_where=due, postgresql_where=due)
+
+
+class Removable:
+    """A row whose file a retention rule may remove; the row stays and says what was there.
+
+    From `purging_since` on the file counts as gone; `purged_at` says when it was seen to be.
+    """
+
+    purging_since: Mapped[datetime | None] = mapped_column(Instant)
+    purged_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
 class Study(Base):
     """One Study Instance UID; the row that writers lock."""
 
@@ -115,7 +131,7 @@ class RevisionPicture(Base):
     instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"), primary_key=True, index=True)
 
 
-class Instance(Base):
+class Instance(Removable, Base):
     """One stored object. The same SOP Instance UID with other bytes is a second row with in_use false."""
 
     __tablename__ = "instances"
@@ -128,6 +144,7 @@ class Instance(Base):
             sqlite_where=text("in_use"),
             postgresql_where=text("in_use"),
         ),
+        _being_purged("ix_instances_being_purged"),
     )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
@@ -151,14 +168,17 @@ class Instance(Base):
     """Where a rule had the object repaired: the bytes that were sent."""
 
 
-class Result(Base):
+class Result(Removable, Base):
     """One object that this product made, written and hashed once; its bytes lie at `path`.
 
     It is of that `frame` of its picture, 1 and up; 1 where the picture is an object of its own.
     """
 
     __tablename__ = "results"
-    __table_args__ = (UniqueConstraint("revision_id", "source_sop_instance_uid", "frame", "kind"),)
+    __table_args__ = (
+        UniqueConstraint("revision_id", "source_sop_instance_uid", "frame", "kind"),
+        _being_purged("ix_results_being_purged"),
+    )
 
     sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
     sop_class_uid: Mapped[str] = mapped_column(String(UID_LENGTH))

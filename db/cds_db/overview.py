@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from cds_db.destinations import paused_names
@@ -58,6 +58,8 @@ class StudyStatus:
     origin: Origin | None
     results: tuple[ResultLine, ...]
     deliveries: tuple[DeliveryLine, ...]
+    purged: int = 0
+    """How many of the instances a retention rule had removed."""
 
 
 def status(session: Session, study_instance_uid: str) -> StudyStatus | None:
@@ -96,14 +98,16 @@ def _status(session: Session, study: Study) -> StudyStatus:
         origin=newest.origin if newest else None,
         results=_results(session, uid),
         deliveries=_deliveries(session, newest),
+        purged=_pictures(session, uid, Instance.purging_since.is_not(None)),
     )
 
 
-def _pictures(session: Session, study_instance_uid: str) -> int:
+def _pictures(session: Session, study_instance_uid: str, *conditions: ColumnElement[bool]) -> int:
     counted = select(func.count()).where(
         Instance.study_instance_uid == study_instance_uid,
         Instance.in_use,
         Instance.reason_not_analysed.is_(None),
+        *conditions,
     )
     return session.scalar(counted) or 0
 

@@ -73,9 +73,11 @@ def held_paths(session: Session, sop_instance_uids: Sequence[str]) -> dict[str, 
     for start in range(0, len(sop_instance_uids), UIDS_PER_QUERY):
         some = sop_instance_uids[start : start + UIDS_PER_QUERY]
         stored = select(Instance.sop_instance_uid, Instance.path).where(
-            Instance.sop_instance_uid.in_(some), Instance.in_use
+            Instance.sop_instance_uid.in_(some), Instance.in_use, Instance.purging_since.is_(None)
         )
-        made_here = select(Result.sop_instance_uid, Result.path).where(Result.sop_instance_uid.in_(some))
+        made_here = select(Result.sop_instance_uid, Result.path).where(
+            Result.sop_instance_uid.in_(some), Result.purging_since.is_(None)
+        )
         for uid, path in (*session.execute(made_here), *session.execute(stored)):
             found[uid] = path
     return found
@@ -154,7 +156,7 @@ def _settle_instances(session: Session, pull: Pull, now: datetime) -> None:
         PulledInstance.peer == pull.peer,
         PulledInstance.study_instance_uid == pull.study_instance_uid,
     )
-    stored = select(Instance.sop_instance_uid).where(Instance.in_use)
+    stored = select(Instance.sop_instance_uid).where(Instance.in_use, Instance.purging_since.is_(None))
     not_yet = PulledInstance.state != PulledState.HELD
     for condition, state in (
         (and_(not_yet, PulledInstance.sop_instance_uid.in_(stored)), PulledState.HELD),

@@ -79,6 +79,8 @@ class StoredInstance:
     outcome: Stored
     revision_id: int | None
     instance_id: int
+    kept_anew: bool = False
+    """A duplicate of what a retention rule had removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,13 +275,26 @@ def _stored(session: Session, received: ReceivedInstance, now: datetime) -> Stor
     for in_use, outcome in ((True, Stored.NEW), (False, Stored.ALTERED)):
         same = _same_bytes(session, received)
         if same is not None:
-            return StoredInstance(Stored.DUPLICATE, same.revision_id, same.id)
+            return _again(session, same, values)
         instance_id = insert_if_absent(session, Instance, values | {"in_use": in_use}, Instance.id)
         if instance_id is not None:
             return StoredInstance(outcome, None, instance_id)
     same = _same_bytes(session, received)
     assert same is not None, "a unique key refused both rows, so one of the same bytes exists"
-    return StoredInstance(Stored.DUPLICATE, same.revision_id, same.id)
+    return _again(session, same, values)
+
+
+def _again(session: Session, same: Instance, values: Mapping[str, Any]) -> StoredInstance:
+    """Return a duplicate; where a retention rule had its file removed, the row vouches for the new one."""
+    places = ("path", "size_bytes", "original_path", "original_sha256")
+    anew = session.scalar(
+        update(Instance)
+        .where(Instance.id == same.id, Instance.purging_since.is_not(None))
+        .values({name: values[name] for name in places} | {"purging_since": None, "purged_at": None})
+        .returning(Instance.id),
+        execution_options={"synchronize_session": False},
+    )
+    return StoredInstance(Stored.DUPLICATE, same.revision_id, same.id, kept_anew=anew is not None)
 
 
 def _same_bytes(session: Session, received: ReceivedInstance) -> Instance | None:
@@ -398,6 +413,7 @@ def _audit_reception(
             "reason_not_analysed": received.reason_not_analysed,
             **({"rule": received.rule} if received.rule else {}),
             **({"certificate": received.certificate} if received.certificate else {}),
+            **({"kept_anew": True} if stored.kept_anew else {}),
         },
     )
 

@@ -38,16 +38,22 @@ class Repeat(StrEnum):
     AT_WORK = "at_work"
     ON_HOLD = "on_hold"
     NOTHING = "nothing_to_analyse"
+    PURGED = "purged"
+    """A retention rule had every picture removed that is still to be analysed."""
     UNKNOWN = "unknown_study"
 
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """The outcome, and the new revision with the number of its pictures where there is one."""
+    """The outcome, and the new revision with the number of its pictures where there is one.
+
+    `purged` counts those that were to be analysed and are not there any more.
+    """
 
     outcome: Repeat
     revision: int | None = None
     pictures: int = 0
+    purged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +93,14 @@ def rerun(session: Session, study_instance_uid: str, recipe: str, *, now: dateti
     outdated = [each for each in pictures if _recipe_of(session, each.sop_instance_uid) != recipe]
     if not outdated:
         return Repeated(Repeat.UNCHANGED if pictures else Repeat.NOTHING)
-    revision = _repeat(session, newest, outdated, Origin.RERUN, now, recipe)
-    detail: dict[str, Json] = {"pictures": len(outdated), "recipe": recipe}
+    there = [each for each in outdated if each.purging_since is None]
+    purged = len(outdated) - len(there)
+    if not there:
+        return Repeated(Repeat.PURGED, purged=purged)
+    revision = _repeat(session, newest, there, Origin.RERUN, now, recipe)
+    detail: dict[str, Json] = {"pictures": len(there), "recipe": recipe, "purged": purged}
     note(session, revision, Event.STUDY_RERUN, now=now, actor=actor, detail=detail)
-    return Repeated(Repeat.QUEUED, revision.number, len(outdated))
+    return Repeated(Repeat.QUEUED, revision.number, len(there), purged)
 
 
 def closed_between(session: Session, since: datetime | None, until: datetime | None) -> list[str]:
@@ -157,7 +167,11 @@ def release(
     study.patient_id, study.issuer_of_patient_id = patient
     study.conflict_at = None
     _set_aside(session, study_instance_uid, set_aside, now=now, actor=actor)
-    pictures = [each for each in _pictures(session, study_instance_uid) if _is_unsent(session, each)]
+    pictures = [
+        each
+        for each in _pictures(session, study_instance_uid)
+        if each.purging_since is None and _is_unsent(session, each)
+    ]
     revision = None
     if newest is not None and pictures:
         revision = _repeat(session, newest, pictures, Origin.RELEASE, now, None)

@@ -27,6 +27,9 @@ WORDS = {
     Repeat.AT_WORK: "left alone: it is being received or analysed",
     Repeat.ON_HOLD: "left alone: it is on hold, see cds-plugin release",
     Repeat.NOTHING: "has no picture that is analysed",
+    Repeat.PURGED: (
+        "a retention rule had its pictures removed; send or pull them again (cds-plugin pull --again)"
+    ),
     Repeat.UNKNOWN: "was never received",
 }
 WELL = frozenset({Repeat.QUEUED, Repeat.UNCHANGED})
@@ -90,6 +93,7 @@ def as_document(study_instance_uid: str, repeated: Repeated) -> dict[str, Any]:
         "outcome": repeated.outcome,
         "revision": repeated.revision,
         "pictures": repeated.pictures,
+        "purged": repeated.purged,
     }
 
 
@@ -98,7 +102,8 @@ def _show(study_instance_uid: str, repeated: Repeated, as_json: bool) -> None:
         print_json(as_document(study_instance_uid, repeated))
         return
     number = f" as revision {repeated.revision}" if repeated.revision and repeated.outcome in WELL else ""
-    text = f"{study_instance_uid}: {WORDS[repeated.outcome]}{number}"
+    without = f", without {repeated.purged} that were purged" if number and repeated.purged else ""
+    text = f"{study_instance_uid}: {WORDS[repeated.outcome]}{number}{without}"
     stdout.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
