@@ -16,6 +16,8 @@ from cds_db.models import Delivery, Instance, Lesion, Result, Revision, Revision
 from cds_db.stages import AskedState, DeliveryState, Stage
 
 REPORT_KIND = "sr"
+ON_THEIR_WAY = (Stage.RECEIVING, Stage.QUEUED, Stage.ANALYSING, Stage.DELIVERING)
+"""Their whole study is spared."""
 Condition: TypeAlias = ColumnElement[bool]
 
 
@@ -72,7 +74,7 @@ def picture_failed() -> Condition:
         .scalar_subquery()
     )
     analysed = and_(Instance.reason_not_analysed.is_(None), Instance.revision_id.is_not(None))
-    return and_(analysed, newest != Stage.COMPLETE)
+    return and_(analysed, newest.not_in((Stage.COMPLETE, *ON_THEIR_WAY)))
 
 
 def result_failed() -> Condition:

@@ -38,8 +38,9 @@ from cds_plugin.commitment.request import (
     ActionRefused,
     asked_for,
 )
-from cds_plugin.config import PeerEntry
+from cds_plugin.config import PeerEntry, Retention
 from cds_plugin.demo.ports import free_ports
+from cds_plugin.retention import Purge
 
 REQUESTER = "CAMERA"
 WAIT_SECONDS = 20
@@ -212,6 +213,26 @@ def test_each_failure_has_its_reason(ward: Ward, requester: Requester) -> None:
         never: 0x0112,
     }
     assert ward.audit("commitment-reported")[0].detail["failures"][never] == "0x0112"
+
+
+def test_what_was_purged_is_not_held_until_it_comes_again(ward: Ward, requester: Requester) -> None:
+    picture = a_photograph(sop_class=SECONDARY_CAPTURE)
+    ward.settings = ward.settings.model_copy(update={"retention": Retention(pictures_days=1e-9)})
+    with ward.listening(), requester.listening():
+        ward.sent(picture)
+        purge = Purge(ward.settings, ward.engine, datetime.now(UTC), "user:test")
+        assert next(purge.pieces()).files == 1
+        assert len(ward.spooled()) == 1, "only marked"
+        for expected in ({picture.SOPInstanceUID: 0x0112}, {picture.SOPInstanceUID: 0x0112}, {}):
+            requester.ask(reference_to(picture))
+            answer_what_waits(ward)
+            assert requester.report().failures == expected
+            for _ in purge.pieces():
+                pass
+            if len(requester.reports) == 2:
+                assert ward.spooled() == []
+                ward.sent(picture)
+    assert ward.audit("commitment-reported")[0].detail["failures"] == {picture.SOPInstanceUID: "0x0112"}
 
 
 def test_what_lies_in_quarantine_is_not_held(ward: Ward, requester: Requester) -> None:

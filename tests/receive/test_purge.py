@@ -133,9 +133,9 @@ def test_without_a_rule_everything_stays(ward: Ward, tmp_path: Path) -> None:
 
 def test_what_comes_again_between_any_two_steps_is_kept(ward: Ward) -> None:
     first, second, third = (a_photograph(sop_class=SEGMENTATION, seed=n) for n in range(3))
-    purge = a_purge(ward)
     with ward.listening():
         ward.sent(first, second, third)
+        purge = a_purge(ward)
         paths = {each.sop_instance_uid: ward.directory / each.path for each in ward.instances()}
         for study in (first, second, third):
             with transaction(ward.engine) as session:

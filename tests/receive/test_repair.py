@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,16 @@ from pydicom.uid import (
     generate_uid,
 )
 from pynetdicom.dsutils import split_dataset
+from sqlalchemy import update
 from ward import Ward
 
-from cds_db.models import Instance
-from cds_plugin.config import Repair, Rule
+from cds_db.models import Instance, Revision
+from cds_db.session import transaction
+from cds_plugin.config import Repair, Retention, Rule
 from cds_plugin.photograph import read_header
 from cds_plugin.receive.repair import QUOTABLE_VRS, repaired_copy
 from cds_plugin.receive.structure import HEADER_BYTES
+from cds_plugin.retention import Purge
 
 STORED, NOT_AUTHORISED, DOES_NOT_MATCH = 0x0000, 0x0124, 0xA900
 REPAIRING = Rule(name="isic", calling_ae="CAMERA", repairs=("quoted-values",), results_to=("pacs",))
@@ -205,3 +209,20 @@ def test_every_other_value_survives(tmp_path: Path, values: list[tuple[str, str]
             assert each.VR in QUOTABLE_VRS and '"' in str(old.value)
             assert bare(each.value) == bare(old.value)
     assert now.SOPClassUID == DERMOSCOPIC
+
+
+def test_the_original_goes_with_the_repaired_file_and_comes_again_with_it(repairing: Ward) -> None:
+    picture = a_quoted_photograph()
+    repairing.settings = repairing.settings.model_copy(update={"retention": Retention(pictures_days=1e-9)})
+    with repairing.listening():
+        assert repairing.sent(picture) == [STORED]
+        (instance,) = repairing.instances()
+        with transaction(repairing.engine) as session:
+            session.execute(update(Instance).values(reason_not_analysed="set aside"))
+            session.execute(update(Revision).values(stage="complete"))
+        for _ in Purge(repairing.settings, repairing.engine, datetime.now(UTC), "user:test").pieces():
+            pass
+        assert not any(file.exists() for file in kept_files(repairing, instance))
+        assert repairing.sent(picture) == [STORED]
+    (again,) = repairing.instances()
+    assert again.purging_since is None and all(file.exists() for file in kept_files(repairing, again))
