@@ -35,6 +35,21 @@ PASSED_ON = ("content-type", "content-encoding")
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 """OHIF decodes in threads that share memory; browsers allow that to isolated pages only."""
 SHOWN_AS = (DermoscopicPhotographyImageStorage.encode(), VLPhotographicImageStorage.encode())
+DRAW_OUTLINES = """\
+setInterval(() => {
+  const groups = window.cornerstoneTools?.ToolGroupManager;
+  for (const {viewport} of window.cornerstone?.getEnabledElements() ?? []) {
+    const group = groups?.getToolGroupForViewport(viewport.id, viewport.renderingEngineId);
+    if (group?.id === 'SRToolGroup' && !viewport.element.querySelector('.svg-layer polyline'))
+      cornerstoneTools.utilities.triggerAnnotationRender(viewport.element);
+  }
+}, 300);
+"""
+"""Part of OHIF's configuration, which is a script: asks for an SR's outlines until they are drawn.
+
+OHIF draws when the picture is there, and does not draw again when it learns, a moment later, which outlines
+belong to the SR. A picture that is in its cache is mostly there first.
+"""
 
 
 def viewer_config() -> dict[str, Any]:
@@ -133,7 +148,7 @@ class OhifSite:
         )
 
     def _configuration(self, request: Request) -> Response:
-        script = f"window.config = {json.dumps(viewer_config())};"
+        script = f"window.config = {json.dumps(viewer_config())};\n{DRAW_OUTLINES}"
         return Response(script, media_type="text/javascript", headers=ISOLATED)
 
     def _dicomweb(self, request: Request) -> Response:

@@ -114,6 +114,14 @@ class OhifPage:
         self.page.get_by_text("Yes", exact=True).first.click(timeout=PATIENCE_MS)
         self.settle()
 
+    def open_report(self) -> None:
+        """Open the SR, and wait for its outlines."""
+        self.object("SR").dblclick(timeout=PATIENCE_MS)
+        self.page.wait_for_function(
+            "() => document.querySelectorAll('.svg-layer polyline').length > 0", timeout=PATIENCE_MS
+        )
+        self.settle()
+
     def segment_names(self) -> list[str]:
         """Return the names in the panel of segmentations, which is opened for it."""
         self.page.locator("[data-cy='panelSegmentation-btn']").first.click(timeout=PATIENCE_MS)

@@ -1,6 +1,7 @@
-"""What a dermatologist sees in OHIF over Orthanc: the picture and the named coloured lesions.
+"""What a dermatologist sees in OHIF over Orthanc: the picture, the named coloured lesions, the outlines.
 
-"No exception" is not enough: pixels under each mask are compared with those beside it, before and after.
+"No exception" is not enough: pixels under each mask and on each outline are compared with those beside it,
+before and after. The SR is opened after the SEG, where OHIF used to draw no outlines at all.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from cds_plugin.study import Lesion
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ohif")]
 SAMPLES = 150
 BESIDE_PIXELS = 9
-"""So far from every lesion skin counts as beside them."""
+"""So far from every lesion skin counts as beside them; so far inside one, nothing of its outline is left."""
+OUTLINED = 0.8
+"""OHIF draws an outline in dashes: it is seen within two pixels of at least so many of its points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,19 @@ def page(room: Room, viewed: Viewed) -> Iterator[OhifPage]:
     context.close()
 
 
-def test_picture_and_named_coloured_lesions_are_seen(page: OhifPage, viewed: Viewed) -> None:
+def test_picture_coloured_lesions_and_outlines_are_seen(page: OhifPage, viewed: Viewed) -> None:
+    assert max(_outlined(page, viewed, 0)) < 0.05
+    _check_picture_and_segmentation(page, viewed)
+
+    page.open_report()
+    on_outlines, within = _outlined(page, viewed, 0), _outlined(page, viewed, BESIDE_PIXELS)
+
+    assert len(on_outlines) == len(viewed.lesions)
+    assert min(on_outlines) > OUTLINED
+    assert np.mean(within) < 0.5 * OUTLINED, "numbers may cover some of a lesion, not most of it"
+
+
+def _check_picture_and_segmentation(page: OhifPage, viewed: Viewed) -> None:
     inside = [_inside(lesion, viewed) for lesion in viewed.lesions]
     beside = _beside(viewed)
     skin, *plain = _colours(page, beside, *inside)
@@ -107,6 +122,23 @@ def _beside(viewed: Viewed) -> NDArray[np.intp]:
     free = cv2.dilate(taken.astype(np.uint8), np.ones((side, side), np.uint8)) == 0
     free[:60], free[-60:] = False, False
     return _some(free)
+
+
+def _outlined(page: OhifPage, viewed: Viewed, inwards: int) -> list[float]:
+    """Return for each lesion the share of its outline, `inwards` by pixels, with green or yellow lines on it."""
+    seen = page.seen().astype(np.int16)
+    lines = ((seen[..., 1] > 200) & (seen[..., 2] < 60)).astype(np.uint8)
+    near = cv2.dilate(lines, np.ones((5, 5), np.uint8))
+    rings = [page.places(_ring(lesion, viewed, inwards)) for lesion in viewed.lesions]
+    return [float(near[y, x].mean()) for x, y in (places.T for places in rings)]
+
+
+def _ring(lesion: Lesion, viewed: Viewed, inwards: int) -> NDArray[np.intp]:
+    mask = lesion.full_mask(*viewed.rgb.shape[:2]).astype(np.uint8)
+    side = 2 * inwards + 1
+    inner = cv2.erode(mask, np.ones((side, side), np.uint8))
+    (outline,), _ = cv2.findContours(inner, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return outline[:, 0].astype(np.intp)
 
 
 def _some(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
