@@ -125,7 +125,7 @@ def _beside(viewed: Viewed) -> NDArray[np.intp]:
 
 
 def _outlined(page: OhifPage, viewed: Viewed, inwards: int) -> list[float]:
-    """Return for each lesion the share of its outline, so many pixels inwards, that has OHIF's lines on it."""
+    """Return for each lesion which share of its outline, so many pixels inwards, has lines of OHIF on it."""
     seen = page.seen().astype(np.int16)
     lines = ((seen[..., 1] > 200) & (seen[..., 2] < 60)).astype(np.uint8)
     near = cv2.dilate(lines, np.ones((5, 5), np.uint8))
