@@ -4,6 +4,7 @@
 # make check  format, lint, types, imports, fast tests
 # make setup  .venv with everything
 # make fuzz   strangers' bytes against listener, reception, uploads and settings   (CASES=100000 of each, resumes)
+# make chaos  faults against a whole installation; nothing may be lost   (FAULTS=200 SEED=1, resumes)
 # make bench-ingest    objects per second beside Orthanc and storescp   (ROUNDS=3)
 # make soak-listener   the listener's memory over 10,000 associations and 100,000 bare connects
 PYTHON ?= python3
@@ -13,9 +14,11 @@ PACS ?= store
 STUDY ?=
 OHIF := var/viewer/ohif
 CASES ?= 100000
+FAULTS ?= 200
+SEED ?= 1
 ROUNDS ?= 3
 
-.PHONY: setup demo viewer check lint test peers constraints fuzz bench-ingest bench-models soak-listener clean
+.PHONY: setup demo viewer check lint test peers constraints fuzz chaos bench-ingest bench-models soak-listener clean
 
 setup: .venv/with-everything
 
@@ -43,6 +46,9 @@ peers:
 
 fuzz: .venv/with-fuzz
 	nice -n 10 $(BIN)/python tests/fuzz/fuzz.py --cases $(CASES)
+
+chaos: setup peers
+	nice -n 10 $(BIN)/python tests/chaos/campaign.py --faults $(FAULTS) --seed $(SEED)
 
 constraints: setup
 	$(BIN)/pip freeze --exclude-editable > constraints.txt

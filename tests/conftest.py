@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -15,12 +14,12 @@ from typing import NoReturn
 import psycopg
 import pytest
 from certificates import Certificates, make_certificates
+from servers import PostgresServer, RedisServer, ServerMissing, postgres_programs
 
 from cds_db.migrate import upgrade
 from cds_plugin.demo.orthanc import Orthanc
-from cds_plugin.demo.ports import LOOPBACK, free_ports
+from cds_plugin.demo.ports import free_ports
 
-START_SECONDS = 30.0
 DCIODVFY_SECONDS = 60.0
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
@@ -117,28 +116,27 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
         yield server
 
 
+@pytest.fixture
+def servers_installed() -> None:
+    """Skip a test that starts PostgreSQL, Redis and Orthanc by itself where one of them is missing."""
+    try:
+        postgres_programs()
+    except ServerMissing as error:
+        absent(str(error))
+    for program in ("redis-server", "Orthanc"):
+        if shutil.which(program) is None:
+            absent(f"{program} is not installed")
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Yield the URL (without database name) of a PostgreSQL that runs as an ordinary user on a free port."""
-    binaries = _postgres_binaries()
     with tempfile.TemporaryDirectory(prefix="cds-postgres-") as name:
-        folder = Path(name)
-        as_user = _as_ordinary_user(folder)
-        port = free_ports(1)[0]
-        data = folder / "data"
-        initdb = [*as_user, str(binaries / "initdb"), "-D", str(data), "-U", "cds", "-A", "trust", "-N"]
-        subprocess.run(initdb, check=True, capture_output=True, cwd=name)
-        options = ["-h", LOOPBACK, "-p", str(port), "-k", str(folder), "-c", "max_connections=200"]
-        with (folder / "log").open("wb") as log:
-            command = [*as_user, str(binaries / "postgres"), "-D", str(data), *options]
-            server = subprocess.Popen(command, stdout=log, stderr=log, cwd=name)
         try:
-            url = f"cds@{LOOPBACK}:{port}"
-            _wait_for_postgres(url)
-            yield url
-        finally:
-            server.terminate()
-            server.wait(START_SECONDS)
+            with PostgresServer(Path(name)) as server:
+                yield server.address
+        except ServerMissing as error:
+            absent(str(error))
 
 
 @pytest.fixture
@@ -154,44 +152,8 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """Yield the URL of a Redis server on a free loopback port."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        absent("redis-server is not installed")
-    port = free_ports(1)[0]
-    options = ["--port", str(port), "--bind", LOOPBACK, "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
     try:
-        yield f"redis://{LOOPBACK}:{port}/0"
-    finally:
-        server.terminate()
-        server.wait(START_SECONDS)
-
-
-def _postgres_binaries() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if found:
-        return found[-1].parent
-    binary = shutil.which("initdb")
-    if binary is None:
-        absent("PostgreSQL is not installed")
-    return Path(binary).parent
-
-
-def _as_ordinary_user(folder: Path) -> list[str]:
-    if os.geteuid() != 0:
-        return []
-    user = pwd.getpwnam("postgres")
-    os.chown(folder, user.pw_uid, user.pw_gid)
-    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-
-
-def _wait_for_postgres(url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            psycopg.connect(f"postgresql://{url}/postgres").close()
-            return
-        except psycopg.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+        with RedisServer(tmp_path) as server:
+            yield server.url
+    except ServerMissing as error:
+        absent(str(error))
