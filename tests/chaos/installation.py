@@ -81,7 +81,6 @@ class LoggedPart(Part):
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environment},
-                start_new_session=True,
                 preexec_fn=die_with(os.getpid()),
             )
         self.started = time.monotonic()
