@@ -20,7 +20,7 @@ from random import Random
 from typing import Any
 
 from faults import KINDS, NotNow, Scene
-from installation import Site, a_site
+from installation import PARTS, Site, a_site
 from monitor import Fault, Monitor
 from reliability import ROOT, versions, write_report
 from sender import Ledger, Sender
@@ -41,10 +41,12 @@ class Plan:
     gap_seconds: float = 6.0
     """Between the beginnings of two faults, on the average."""
     longest_seconds: float = 12.0
-    quiet_seconds: float = 600.0
+    quiet_seconds: float = 900.0
     """By then everything must have come to rest."""
     studies: int = 6
     """Begun and not complete: the senders wait while there are as many."""
+    wait_for: Sequence[str] = tuple(PARTS)
+    """Parts that are up before the first study is sent."""
 
 
 @dataclass
@@ -68,7 +70,7 @@ def kinds_in_turn(kinds: Sequence[str], random: Random) -> Iterator[str]:
 
 def run_round(folder: Path, plan: Plan) -> Outcome:
     """Return what a round of faults brought; its logs stay in `folder`."""
-    with a_site(folder) as site:
+    with a_site(folder, plan.wait_for) as site:
         return Round(site, plan).run()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BALLAST = "ballast"
+TRIES = 3
+"""Others write to the disk at the same time."""
 
 
 @contextmanager
@@ -27,10 +29,12 @@ def small_disk(folder: Path, size_bytes: int) -> Iterator[bool]:
 def fill(folder: Path, leave_bytes: int) -> None:
     """Fill the disk of `folder` until `leave_bytes` are free."""
     with (folder / BALLAST).open("ab") as ballast:
-        state = os.statvfs(folder)
-        missing = state.f_bavail * state.f_frsize - leave_bytes
-        if missing > 0:
-            os.posix_fallocate(ballast.fileno(), ballast.tell(), missing)
+        for _ in range(TRIES):
+            state = os.statvfs(folder)
+            missing = state.f_bavail * state.f_frsize - leave_bytes
+            with suppress(OSError):
+                if missing > 0:
+                    os.posix_fallocate(ballast.fileno(), os.fstat(ballast.fileno()).st_size, missing)
 
 
 def relieve(folder: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ import psutil
 from clocks import Clocks
 from disks import small_disk
 from links import Link, Links
-from servers import PostgresServer, RedisServer
+from servers import PostgresServer, RedisServer, end_if_there
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,7 +35,8 @@ from cds_plugin.supervisor import Part, Supervisor, command_line, die_with
 PARTS = {"listener": "listen", "worker": "worker", "deliver": "deliver", "sweep": "sweep"}
 STOP_ORDER = ("listener", "worker", "deliver", "sweep")
 DISK_BYTES = 1_500_000_000
-READY_SECONDS = 120.0
+READY_SECONDS = 600.0
+"""A machine that is busy with other things takes minutes to import what the worker needs."""
 WATCH = "watch"
 WATCH_SECONDS = 0.2
 DATABASE = "cds"
@@ -134,17 +135,19 @@ class Site:
             return False
 
     def stop_ours(self) -> None:
-        """Stop our parts in order; the others go on."""
+        """End our parts all at once, as a power cut would; the others go on."""
         self.over.set()
         for thread in threading.enumerate():
             if thread.name == WATCH:
                 thread.join()
+        for each in [process for part in PARTS for process in self.pids(part)]:
+            end_if_there(each)
 
-    def wait_until_ready(self) -> None:
-        """Wait until every part of ours answered or said hello."""
+    def wait_until_ready(self, parts: Iterable[str]) -> None:
+        """Wait until these parts of ours said hello, and the listener answers."""
         since = datetime.now(UTC)
         deadline = time.monotonic() + READY_SECONDS
-        missing = set(PARTS)
+        missing = set(parts)
         while missing:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not ready: {missing}; read the logs in {self.folder}")
@@ -156,8 +159,8 @@ class Site:
 
 
 @contextmanager
-def a_site(folder: Path) -> Iterator[Site]:
-    """Yield a site that is up; everything is ended afterwards, each process by its id."""
+def a_site(folder: Path, wait_for: Iterable[str] = PARTS) -> Iterator[Site]:
+    """Yield a site, these parts of it up; everything is ended afterwards, each process by its id."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "broker").mkdir()
     with ExitStack() as stack:
@@ -205,7 +208,7 @@ def a_site(folder: Path) -> Iterator[Site]:
             engine=engine,
         )
         stack.enter_context(_running(site))
-        site.wait_until_ready()
+        site.wait_until_ready(wait_for)
         yield site
 
 
@@ -230,9 +233,8 @@ def _running(site: Site) -> Iterator[None]:
         site.supervisor.start()
         while not site.over.wait(WATCH_SECONDS):
             site.supervisor.restart_dead()
-        site.supervisor.stop()
 
-    threading.Thread(target=watch, name=WATCH).start()  # the kernel ends the parts with this thread
+    threading.Thread(target=watch, name=WATCH).start()
     try:
         yield
     finally:

@@ -20,10 +20,10 @@ from cds_plugin.dicomize import dicomize
 from cds_plugin.phantom import draw_phantom
 
 REAL_FOLDERS = ("ham10000_full_frame", "ham10000/images", "isic2018_task1/images")
-"""Below DERM_TEST_DATA; a third of the real pictures from each."""
-PICTURES_KEPT = 12
-DRAWN_SHARE = 3
-"""One in so many pictures is drawn even where there are real ones."""
+"""Below DERM_TEST_DATA."""
+REAL_OF_EACH = 3
+DRAWN_SIZES = ((256, 256), (400, 300), (600, 450))
+"""Width and height of those that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Stock:
         self._count = 0
         self._lock = threading.Lock()
         folder.mkdir(parents=True)
-        pictures = _drawn(folder, PICTURES_KEPT // DRAWN_SHARE, seed)
+        pictures = _drawn(folder, seed)
         real = [] if drawn_only else _real(self._random)
         self.real = bool(real)
         self._templates = dicomize([*pictures, *real], folder / "templates")
@@ -108,11 +108,10 @@ def data_set_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _drawn(folder: Path, count: int, seed: int) -> list[Path]:
+def _drawn(folder: Path, seed: int) -> list[Path]:
     paths = []
-    for number in range(count):
+    for number, (width, height) in enumerate(DRAWN_SIZES):
         path = folder / f"drawn-{number}.png"
-        width, height = ((256, 256), (400, 300), (600, 450), (300, 260))[number % 4]
         Image.fromarray(draw_phantom(seed * 1000 + number, width=width, height=height).rgb).save(path)
         paths.append(path)
     return paths
@@ -122,6 +121,5 @@ def _real(random: Random) -> Sequence[Path]:
     base = os.environ.get("DERM_TEST_DATA")
     if not base:
         return ()
-    each = (PICTURES_KEPT - PICTURES_KEPT // DRAWN_SHARE) // len(REAL_FOLDERS)
     found = [sorted((Path(base) / name).glob("*.jpg")) for name in REAL_FOLDERS]
-    return [path for paths in found for path in random.sample(paths, min(each, len(paths)))]
+    return [path for paths in found for path in random.sample(paths, min(REAL_OF_EACH, len(paths)))]

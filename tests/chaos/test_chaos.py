@@ -38,6 +38,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path, servers_install
         longest_seconds=2.0,
         quiet_seconds=150.0,
         studies=3,
+        wait_for=(),
     )
     outcome = run_round(tmp_path / "chaos", plan)
     assert outcome.verdict.problems == []
