@@ -22,13 +22,13 @@ from typing import Any
 from faults import KINDS, NotNow, Scene
 from installation import PARTS, Site, a_site
 from monitor import Fault, Monitor
-from reliability import ROOT, versions, write_report
+from reliability import ROOT, versions, write_chaos
 from sender import Ledger, Sender
 from studies import Stock
 from verdict import Inspection, Verdict
 
 SENDERS = ("CAMERA-1", "CAMERA-2")
-FAULTS_PER_ROUND = 50
+FAULTS_PER_ROUND = 40
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Plan:
     seed: int
     faults: int
     kinds: Sequence[str] = tuple(KINDS)
-    gap_seconds: float = 6.0
+    gap_seconds: float = 4.0
     """Between the beginnings of two faults, on the average."""
     longest_seconds: float = 12.0
     quiet_seconds: float = 900.0
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rounds": rounds,
     }
     if not options.no_report:
-        write_report(chaos=document)
+        write_chaos(document)
     return 1 if any(each["problems"] for each in rounds) else 0
 
 

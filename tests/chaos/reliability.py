@@ -1,35 +1,148 @@
-"""The measured parts of `docs/reliability.md`: tables and plots from the JSON of the campaigns."""
+"""The measured parts of `docs/reliability.md`: tables and plots from the JSON of chaos and soak."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
 import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+from faults import KINDS
+from servers import postgres_programs
+
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reliability.md"
+FOLDER = ROOT / "docs" / "reliability"
+COUNTED = (
+    "studies",
+    "acknowledged",
+    "pictures",
+    "revisions",
+    "results",
+    "own results taken back",
+    "objects sent more than once",
+    "analyses begun again",
+    "pictures refused",
+    "audit rows",
+    "files without a row in spool",
+    "files without a row in results",
+)
+Document = Mapping[str, Any]
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what took part."""
+    """Return the versions of what takes part, and the machine."""
     programs = {
         "Orthanc": ["Orthanc", "--version"],
-        "redis": ["redis-server", "--version"],
+        "Redis": ["redis-server", "--version"],
+        "PostgreSQL": [str(postgres_programs() / "postgres"), "--version"],
     }
     said = {
-        name: subprocess.run(c, capture_output=True, text=True, check=False).stdout
-        for name, c in programs.items()
+        name: subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()[0]
+        for name, command in programs.items()
     }
     return {
-        "cds-plugin": version("cds-plugin"),
-        **{name: text.splitlines()[0] for name, text in said.items()},
-        "python": platform.python_version(),
-        "kernel": platform.release(),
+        "cds-plugin": f"{version('cds-plugin')} ({_commit()})",
+        "Orthanc": said["Orthanc"].split()[-1],
+        "Redis": said["Redis"].split("v=")[1].split()[0],
+        "PostgreSQL": said["PostgreSQL"].split(")")[1].split()[0],
+        "Python": platform.python_version(),
+        "Linux": platform.release(),
         "cores": str(os.cpu_count()),
     }
 
 
-def write_report(chaos: dict[str, Any]) -> None:
-    pass
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "no commit"
+
+
+def chaos_part(document: Document) -> Iterator[str]:
+    """Yield what the rounds brought together, and a line for each kind of fault."""
+    rounds = document["rounds"]
+    faults = [fault for each in rounds for fault in each["faults"]]
+    counts = sum((Counter(each["counts"]) for each in rounds), Counter())
+    bad = {name: sum(each[name] for each in rounds) for name in ("lost", "twice", "stuck")}
+    yield f"`{document['command']}`; {_said(document['versions'])}."
+    yield ""
+    yield (
+        f"**{len(faults)} faults in {len(rounds)} rounds: {bad['lost']} lost, {bad['twice']} twice, "
+        f"{bad['stuck']} stuck.** {sum(each['seconds'] for each in rounds) / 60:.0f} minutes; "
+        f"quiet {max(each['quiet_after'] for each in rounds):.0f} s after the last fault of a round at the "
+        f"latest; pictures {'real and drawn' if all(e['real_pictures'] for e in rounds) else 'drawn'}."
+    )
+    yield from ("", "| what was there in the end | number |", "|---|---:|")
+    yield from (f"| {name} | {counts[name]:,} |" for name in COUNTED)
+    yield from ("", "| fault | what is done | count | lost | twice | longest recovery, s (of n) |")
+    yield "|---|---|---:|---:|---:|---:|"
+    for kind, made in KINDS.items():
+        yield _line(kind, made.what, [each for each in faults if each["kind"] == kind])
+    problems = [text for each in rounds for text in each["problems"]]
+    if problems:
+        yield from ("", "What was found wrong:", "", *(f"- {text}" for text in problems))
+    yield from ("", "![Recovery of each fault](reliability/chaos.png)")
+
+
+def _line(kind: str, what: str, faults: Sequence[Document]) -> str:
+    times = [each["recovered_after"] for each in faults if each["recovered_after"] is not None]
+    longest = f"{max(times):.0f} ({len(times)})" if times else "- (0)"
+    lost, twice = (sum(each[name] for each in faults) for name in ("lost", "twice"))
+    return f"| {kind} | {what} | {len(faults)} | {lost} | {twice} | {longest} |"
+
+
+def _said(known: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in known.items())
+
+
+def plot_chaos(document: Document, path: Path) -> None:
+    """Write a plot with a dot for each fault: how long until all that was under way was in the PACS."""
+    faults = [fault for each in document["rounds"] for fault in each["faults"]]
+    figure, axis = plt.subplots(figsize=(9, 8))
+    kinds = list(reversed(KINDS))
+    for place, kind in enumerate(kinds):
+        times = [each["recovered_after"] for each in faults if each["kind"] == kind]
+        times = [each for each in times if each is not None]
+        axis.plot(times, [place] * len(times), "o", color="C0", alpha=0.6, markersize=5)
+    axis.set_yticks(range(len(kinds)), kinds, fontsize=8)
+    axis.set_xlabel("seconds from the end of the fault until what was under way was in the PACS")
+    axis.set_xlim(left=0)
+    axis.grid(axis="x", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def write_part(name: str, lines: Sequence[str], page: Path = PAGE) -> None:
+    """Replace what stands between the markers of a part of the page."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    text = page.read_text(encoding="utf-8")
+    head, tail = text.split(begin)[0], text.split(end)[1]
+    page.write_text("\n".join([head + begin, "", *lines, "", end]) + tail, encoding="utf-8")
+
+
+def write_chaos(document: Document) -> None:
+    """Write JSON, plot and the part of the page."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "chaos.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    plot_chaos(document, FOLDER / "chaos.png")
+    write_part("chaos", list(chaos_part(document)))
+
+
+def main() -> int:
+    """Write the page anew from a JSON of chaos that is there."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("chaos", type=Path, nargs="?", default=FOLDER / "chaos.json")
+    write_chaos(json.loads(parser.parse_args().chaos.read_text(encoding="utf-8")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
