@@ -42,6 +42,8 @@ COMMANDS: dict[str, Known] = {
     "rerun": Known("Analyse studies once more with other models or settings.", "worker"),
     "release": Known("End the hold on a study, once it is decided whose it is."),
     "purge": Known("Remove files that are older than the retention rules say."),
+    "backup": Known("Copy the database and the files of its rows while everything runs."),
+    "restore": Known("Put a backup back, verified first."),
     "destinations": Known("List, pause, resume and retry destinations."),
     "audit": Known("List and verify the audit trail."),
     "db": Known("Create or upgrade the database."),

@@ -15,6 +15,7 @@ PREFIXES = tuple(f"{number:02x}" for number in range(256))
 SPOOL_FOLDER = "spool"
 RESULTS_FOLDER = "results"
 QUARANTINE_FOLDER = "quarantine"
+ORIGINALS_FOLDER = "originals"
 PRIVATE = 0o700
 """Folders hold patient data: only the account that runs the product may look."""
 

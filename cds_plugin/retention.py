@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,7 +86,15 @@ class Purge:
             yield Marked("")
 
     def _remove_some(self) -> bool:
-        """Remove files that are marked; return whether any was."""
+        """Remove files that are marked; return whether any was. Not while a backup copies them."""
+        with suppress(BlockingIOError, FileNotFoundError), self._no_backup():
+            return self._remove_marked()
+        return False
+
+    def _no_backup(self) -> AbstractContextManager[int]:
+        return locked(self.settings.storage.directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _remove_marked(self) -> bool:
         with snapshot(self.engine) as session:
             files = retention.due_files(session)
         gone = [each for each in files if all([self._is_removed(path) for path in each.paths])]
@@ -129,6 +137,11 @@ class Purge:
         return False
 
     def _purge_quarantined(self, some: Sequence[Path]) -> int:
+        with suppress(BlockingIOError), self._no_backup():
+            return self._remove_quarantined(some)
+        return 0
+
+    def _remove_quarantined(self, some: Sequence[Path]) -> int:
         """Audit and remove objects in quarantine; return how many.
 
         The files are the record here. What a crash leaves between the audit row and the removal is audited

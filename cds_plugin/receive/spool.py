@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cds_plugin.durable import (
+    ORIGINALS_FOLDER,
     PREFIXES,
     PRIVATE,
     QUARANTINE_FOLDER,
@@ -34,7 +35,7 @@ class Spool:
         self.directory = directory
         self.files = directory / SPOOL_FOLDER
         self.quarantine = directory / QUARANTINE_FOLDER
-        self.originals = directory / "originals"
+        self.originals = directory / ORIGINALS_FOLDER
         self.incoming = directory / "incoming"
 
     def make_folders(self) -> None:

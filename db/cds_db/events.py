@@ -68,6 +68,8 @@ class Event(StrEnum):
     BUNDLES_NOT_SIGNED = "bundles-not-signed"
     FILES_PURGED = "files-purged"
     QUARANTINE_PURGED = "quarantine-purged"
+    BACKUP_MADE = "backup-made"
+    BACKUP_RESTORED = "backup-restored"
     AUDIT_LOG_USED = "audit-log-used"
 
 
@@ -88,6 +90,8 @@ BEGIN_TRANSFERRING = AuditCode("110102", "Begin Transferring DICOM Instances")
 ACCESSED = AuditCode("110103", "DICOM Instances Accessed")
 TRANSFERRED = AuditCode("110104", "DICOM Instances Transferred")
 QUERY = AuditCode("110112", "Query")
+EXPORTED = AuditCode("110106", "Export")
+IMPORTED = AuditCode("110107", "Import")
 LOG_USED = AuditCode("110101", "Audit Log Used")
 SECURITY_ALERT = AuditCode("110113", "Security Alert")
 NODE_NOT_AUTHENTICATED = AuditCode("110113", "Security Alert", "110126", "Node Authentication")
@@ -144,6 +148,8 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.BUNDLES_NOT_SIGNED: SECURITY_CONFIGURED,
     Event.FILES_PURGED: ACCESSED,
     Event.QUARANTINE_PURGED: ACTIVITY,
+    Event.BACKUP_MADE: EXPORTED,
+    Event.BACKUP_RESTORED: IMPORTED,
     Event.AUDIT_LOG_USED: LOG_USED,
 }
 """CID 400 has none for stages of an analysis or for commitment: those count as the application's activity."""

@@ -35,7 +35,7 @@ from cds_worker.keeping import kept
 AT_ONCE = 1e-9
 """Days: everything is old."""
 EVERYTHING = Retention(pictures_days=AT_ONCE, results_days=AT_ONCE, quarantine_days=AT_ONCE)
-KILLS = 4
+KILLS = 2
 
 
 def a_purge(ward: Ward) -> Purge:

@@ -192,14 +192,18 @@ class Analyst:
             return refused_picture(self.pipeline, header, refusal, place)
 
     def _place(self, revision: Revision, picture: Instance) -> Place:
-        """Return the revision, the reports that the picture's report follows, and what is to be made."""
+        """Return the revision, the reports that the picture's report follows, and what is to be made.
+
+        The moment in the objects is that of the closing: whoever has to make them again, after a restore
+        too, makes the same bytes.
+        """
         with snapshot(self.engine) as session:
             earlier = earlier_reports(session, revision.id, picture.sop_instance_uid)
             known = known_lesions(session, revision.study_instance_uid)
         asked = {form for forms in self._routes(revision).values() for form in forms}
         kinds = USUAL_KINDS | {kind for kind in ResultKind if kind.value in asked}
         predecessors = predecessors_of(self.settings.storage.directory, earlier)
-        return Place(revision.number, predecessors, kinds, known)
+        return Place(revision.number, predecessors, kinds, known, revision.closed_at)
 
     def _give_up_first(
         self, claim: Claim, revision: Revision, pictures: list[Instance], lease: Lease

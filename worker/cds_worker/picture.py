@@ -64,6 +64,8 @@ class Place(NamedTuple):
     predecessors: Sequence[Predecessor] = ()
     kinds: frozenset[ResultKind] = USUAL_KINDS
     known: Sequence[EarlierLesion] | None = None
+    created: datetime | None = None
+    """The moment that stands in the objects; None: now."""
 
 
 def analyse_pictures(
@@ -90,7 +92,7 @@ def refused_picture(
 ) -> AnalysedPicture:
     """Return the report "not analysed: reason" on a picture; raises Refused as `Pipeline.results` does."""
     analysis = pipeline.not_analysed(header, refusal)
-    results = pipeline.results(header, None, analysis, *place[:3], frame=frame)
+    results = pipeline.results(header, None, analysis, *place[:3], frame=frame, created=place.created)
     return AnalysedPicture(*results, refusal=refusal, frame=frame)
 
 
@@ -127,11 +129,13 @@ def _analysed(
 ) -> AnalysedPicture:
     photograph = decoder.decode(path, max_pixels, frame or 1)
     analysis = pipeline.analyse(photograph)
-    seen = picture_seen(photograph.header, frame, datetime.now(UTC))
+    seen = picture_seen(photograph.header, frame, place.created or datetime.now(UTC))
     if place.known is not None:
         analysis = followed(analysis, seen, place.known)
     analysis = tracked(photograph.header, analysis, frame)
-    results = pipeline.results(photograph.header, photograph.rgb, analysis, *place[:3], frame=frame)
+    results = pipeline.results(
+        photograph.header, photograph.rgb, analysis, *place[:3], frame=frame, created=place.created
+    )
     return AnalysedPicture(*results, photograph.pixel_spacing_mm, frame=frame, seen=seen)
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Self
 
 from pydicom import Dataset
@@ -118,12 +119,14 @@ class Pipeline:
         kinds: frozenset[ResultKind] = USUAL_KINDS,
         *,
         frame: int | None = 1,
+        created: datetime | None = None,
     ) -> tuple[Analysis, tuple[BuiltResult, ...]]:
         """Return the objects that go back for one picture, and the analysis with their seconds added.
 
-        `predecessors` are the earlier reports that the new one names, `frame` says which one of its object's
-        frames the picture is, None for the object as a whole. Raises Refused where the header can't be
-        referred to, or no object can be made from it.
+        `created` is the moment to write into the objects, now by default. `predecessors` are the earlier
+        reports that the new one names, `frame` says which one of its object's frames the picture is, None for
+        the object as a whole. Raises Refused where the header can't be referred to, or no object can be made
+        from it.
         """
         seconds = dict(analysis.seconds)
         if ResultKind.HEAT_MAP in kinds and rgb is not None:
@@ -131,9 +134,7 @@ class Pipeline:
                 analysis = replace(analysis, heat_maps=tuple(heat_maps(self.classifier, rgb, analysis)))
         with stage(seconds, "results"):
             wanted = Wanted(kinds, self.strict)
-            built = build_results(
-                header, rgb, analysis, revision, predecessors=predecessors, frame=frame, wanted=wanted
-            )
+            built = build_results(header, rgb, analysis, revision, created, predecessors, frame, wanted)
         return replace(analysis, seconds=seconds), built
 
 

@@ -1,0 +1,203 @@
+"""Puts a backup back: all of it is verified first, files come before the database that names them.
+
+Until the database is complete there is none of this schema, and no part of the product starts: an interrupted
+restore is begun anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from cds_db import audit
+from cds_db.copying import SIDE_FILES, copy_in, is_empty
+from cds_db.events import Event
+from cds_db.migrate import Schema, schema
+from cds_db.processes import alive
+from cds_db.session import open_engine, snapshot, transaction
+from cds_plugin.backup.manifest import FILES, PLACES, Manifest
+from cds_plugin.backup.places import PART, Source, copied, damaged, new_private
+from cds_plugin.config import Settings
+from cds_plugin.durable import PRIVATE, locked, sync_folder
+from cds_plugin.errors import Refused
+
+ALIVE_SECONDS = 30.0
+"""Every process says hello each second; one that was silent for so long is dead."""
+ASIDE = "before-restore"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was put back, what the audit chain says of it, and where what was there before lies now."""
+
+    manifest: Manifest
+    verified: audit.Verification
+    aside: Path | None
+
+
+def verify(source: Source, progress: Progress) -> None:
+    """Read every file of a backup and compare its SHA-256. Raises Refused for the first that differs."""
+    for number, (name, sha256) in enumerate(sorted(source.sums.items())):
+        progress(number, len(source.sums))
+        with source.open(name) as file:
+            if copied(file)[0] != sha256:
+                raise damaged(name)
+    progress(len(source.sums), len(source.sums))
+
+
+def check_place(settings: Settings, manifest: Manifest, *, replace: bool) -> bool:
+    """Return whether there is anything to replace. Raises Refused where the backup must not go there.
+
+    A running system is always refused, one that holds something unless `replace` says so.
+    """
+    engine = make_url(settings.database.url).get_backend_name()
+    if engine != manifest.engine:
+        raise Refused(
+            "other_engine",
+            f"The backup is of {manifest.engine}, database.url names {engine}.",
+            f"Name a {manifest.engine} database.",
+        )
+    running = _running(settings)
+    if running:
+        raise Refused(
+            "still_running",
+            f"This installation is in use: {', '.join(running)}.",
+            f"Stop it; what was killed counts as running for {ALIVE_SECONDS:g} s.",
+        )
+    there = _holds_files(settings.storage.directory) or not is_empty(settings.database.url)
+    if there and not replace:
+        raise Refused(
+            "not_empty",
+            "Database or storage directory hold something.",
+            "Restore into an empty one, or say --replace: files are put aside, the database is replaced.",
+        )
+    return there
+
+
+def restore(
+    settings: Settings, source: Source, *, replace: bool, now: datetime, actor: str, progress: Progress
+) -> Restored:
+    """Put a backup back that was verified; return what was done. Raises Refused."""
+    there = check_place(settings, source.manifest, replace=replace)
+    storage, url = settings.storage.directory, settings.database.url
+    aside = _put_aside(storage, url, now) if there else None
+    _put_files(source, storage, progress)
+    with tempfile.TemporaryDirectory(dir=storage, prefix=".restoring-") as scratch:
+        folder = Path(scratch)
+        for name in (each for each in source.sums if each.startswith(f"{source.manifest.database}/")):
+            _put(source, name, folder / Path(name).name)
+        copy_in(url, folder, source.manifest.columns, source.manifest.schema)
+    engine = open_engine(url)
+    try:
+        return Restored(source.manifest, _audited(engine, source.manifest, now, actor), aside)
+    finally:
+        engine.dispose()
+
+
+def _audited(engine: Engine, manifest: Manifest, now: datetime, actor: str) -> audit.Verification:
+    """Note the restore, seal what was not sealed when the copy was made, and verify the whole chain."""
+    with transaction(engine) as session:
+        audit.append(
+            session,
+            event=Event.BACKUP_RESTORED,
+            actor=actor,
+            now=now,
+            detail={"stamp": manifest.stamp, "sealed": manifest.sealed, "head": manifest.head},
+        )
+    sealed = 1
+    while sealed:
+        with transaction(engine) as session:
+            sealed = audit.seal(session, now)
+    with snapshot(engine) as session:
+        return audit.verify(session, datetime.now(UTC))
+
+
+def _running(settings: Settings) -> list[str]:
+    """Return what uses this installation, by its signs of life and by the locks of its folders."""
+    return [*_alive(settings.database.url), *_locked(settings.storage.directory)]
+
+
+def _alive(url: str) -> list[str]:
+    if schema(url) in (Schema.MISSING, Schema.FOREIGN):
+        return []
+    engine = open_engine(url)
+    try:
+        with snapshot(engine) as session:
+            since = datetime.now(UTC) - timedelta(seconds=ALIVE_SECONDS)
+            return [f"{each.name} (process {each.pid} on {each.host})" for each in alive(session, since)]
+    except SQLAlchemyError as error:
+        raise Refused(
+            "database_unreadable",
+            f"The database that is there can't be asked who uses it ({type(error).__name__}).",
+            "Remove it if it is broken, once everything is stopped.",
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def _locked(storage: Path) -> list[str]:
+    incoming = storage / "incoming"
+    folders = [each for each in incoming.iterdir() if each.is_dir()] if incoming.is_dir() else []
+    return ["a listener that holds a folder of incoming"] if any(map(_is_held, folders)) else []
+
+
+def _is_held(folder: Path) -> bool:
+    with suppress(BlockingIOError), locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        return False
+    return True
+
+
+def _holds_files(storage: Path) -> bool:
+    return any(file.is_file() for place in PLACES for file in (storage / place).rglob("*"))
+
+
+def _put_aside(storage: Path, url: str, now: datetime) -> Path:
+    """Move the files that are there into a folder of their own, an SQLite database beside itself."""
+    name = f"{ASIDE}-{now.strftime('%Y%m%dT%H%M%S%fZ')}"
+    aside = storage / name
+    aside.mkdir(mode=PRIVATE, parents=True)
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        for suffix in ("", *SIDE_FILES):
+            with suppress(FileNotFoundError):
+                Path(f"{parsed.database}{suffix}").rename(f"{parsed.database}.{name}{suffix}")
+    for place in (each for each in PLACES if (storage / each).is_dir()):
+        (storage / place).rename(aside / place)
+    return aside
+
+
+def _put_files(source: Source, storage: Path, progress: Progress) -> None:
+    names = sorted(each for each in source.sums if each.startswith(f"{FILES}/"))
+    folders: set[Path] = set()
+    for number, name in enumerate(names):
+        progress(number, len(names))
+        target = storage / name.removeprefix(f"{FILES}/")
+        target.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        _put(source, name, target)
+        folders.update((target.parent, target.parent.parent))
+    for folder in folders:
+        sync_folder(folder)
+    progress(len(names), len(names))
+
+
+def _put(source: Source, name: str, target: Path) -> None:
+    """Write a file of the backup durably. Raises Refused where its bytes changed since it was verified."""
+    draft = target.with_name(target.name + PART)
+    with source.open(name) as file, new_private(draft) as copy:
+        sha256, _ = copied(file, copy)
+        copy.flush()
+        os.fsync(copy.fileno())
+    if sha256 != source.sums[name]:
+        raise damaged(name)
+    draft.replace(target)
