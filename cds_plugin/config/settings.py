@@ -19,6 +19,7 @@ from cds_plugin.config.findings import Findings
 from cds_plugin.config.limits import Limits
 from cds_plugin.config.listening import Listener
 from cds_plugin.config.machine import EMBEDDED_BROKER, Broker, BundleFolder, Database, Storage, Worker
+from cds_plugin.config.passwords import url_with_password
 from cds_plugin.config.peers import PeerEntry
 from cds_plugin.config.results import Results
 from cds_plugin.config.retention import Retention
@@ -236,17 +237,25 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _made_absolute(settings: Settings, base: Path) -> Settings:
     directory = (base / settings.storage.directory).resolve()
+    database, broker = settings.database, settings.broker
+    database_url = url_with_password("database", database.url, _below(base, database.password_file))
+    broker_url = url_with_password("broker", broker.url, _below(base, broker.password_file))
     bundles = settings.bundles.directory and str((base / settings.bundles.directory).resolve())
     return settings.model_copy(
         update={
             "tls": settings.tls.below(base),
             "storage": Storage(directory=directory),
-            "database": Database(url=_absolute_url(settings.database.url, base)),
+            "database": database.model_copy(update={"url": _absolute_url(database_url, base)}),
+            "broker": broker.model_copy(update={"url": broker_url}),
             "bundles": settings.bundles.model_copy(update={"directory": bundles}),
             "peers": tuple(each.below(base) for each in settings.peers),
             "destinations": tuple(each.below(base) for each in settings.destinations),
         }
     )
+
+
+def _below(base: Path, file: Path | None) -> Path | None:
+    return None if file is None else (base / file).resolve()
 
 
 def _with_secrets(settings: Settings, environment: Mapping[str, str]) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from cds_plugin.caller import Caller
 from cds_plugin.config import Settings, load_settings
@@ -118,3 +119,41 @@ def test_passwords_are_not_shown(tmp_path: Path) -> None:
     shown = str(settings_of(tmp_path, text).redacted())
     assert "secret" not in shown
     assert "postgresql+psycopg://cds:***@db/cds" in shown
+
+
+URLS = '[database]\nurl = "{0}"\npassword_file = "pw"\n[broker]\nurl = "{1}"\npassword_file = "pw"\n'
+NETWORK = ("postgresql+psycopg://cds@db/cds?host=/run/x", "redis://queue:6379/0")
+
+
+def test_passwords_come_from_files_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "pw").write_text("s/e:c@r et%\n")
+    settings = settings_of(tmp_path, URLS.format(*NETWORK))
+    database, broker = make_url(settings.database.url), make_url(settings.broker.url)
+    assert (database.username, database.password, database.host) == ("cds", "s/e:c@r et%", "db")
+    assert database.query == {"host": "/run/x"}
+    assert (broker.username, broker.password, broker.port) == ("default", "s/e:c@r et%", 6379)
+    assert not any(part in str(settings.redacted()) for part in ("s/e", "s%2F", "c@r", "c%40"))
+
+
+@pytest.mark.parametrize(
+    ("written_there", "urls", "said"),
+    [
+        (None, NETWORK, "No such file"),
+        (b"", NETWORK, "not one line of text"),
+        (b"a\nb\n", NETWORK, "not one line of text"),
+        (b"x" * 2000, NETWORK, "not one line of text"),
+        (b"\xff", NETWORK, "not UTF-8"),
+        (b"x", ("sqlite:///cds.db", NETWORK[1]), "database.url takes no password"),
+        (b"x", (NETWORK[0], "embedded"), "broker.url takes no password"),
+        (b"x", ("postgresql+psycopg://db/cds", NETWORK[1]), "database.url names no user"),
+        (b"x", ("postgresql+psycopg://cds:y@db/cds", NETWORK[1]), "has a password already"),
+    ],
+)
+def test_what_is_wrong_with_a_password_file_is_named(
+    tmp_path: Path, written_there: bytes | None, urls: tuple[str, str], said: str
+) -> None:
+    if written_there is not None:
+        (tmp_path / "pw").write_bytes(written_there)
+    with pytest.raises(Refused, match=said) as refused:
+        settings_of(tmp_path, URLS.format(*urls))
+    assert refused.value.code == "bad_setting" and "password_file" in refused.value.message

@@ -1,4 +1,4 @@
-"""The whole path beside a real Orthanc that routes everything back to us automatically."""
+"""`up` on PostgreSQL and Redis beside a real Orthanc that routes everything back to us automatically."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hospital import Plugin
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from cds_db.migrate import needed
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import LOOPBACK, free_ports
 
@@ -34,12 +35,15 @@ Dcmtk = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def hospital(module_folder: Path) -> Iterator[tuple[Plugin, Orthanc]]:
+def hospital(
+    module_folder: Path, module_postgres_url: str, module_redis_url: str
+) -> Iterator[tuple[Plugin, Orthanc]]:
+    environment = {"CDS_DATABASE__URL": module_postgres_url, "CDS_BROKER__URL": module_redis_url}
     plugin_port, dicom_port, http_port = free_ports(3)
     peers = {"cds": ("CDS", LOOPBACK, plugin_port)}
     with (
         Orthanc(module_folder / "orthanc", http_port, dicom_port, peers, ROUTE_EVERYTHING) as pacs,
-        Plugin(module_folder / "plugin", pacs.ae_title, dicom_port, port=plugin_port) as plugin,
+        Plugin(module_folder / "plugin", pacs.ae_title, dicom_port, environment, port=plugin_port) as plugin,
     ):
         yield plugin, pacs
 
@@ -250,3 +254,20 @@ def test_a_study_of_good_and_broken_pictures_gives_a_report_for_each(
     assert {(good_uid, "sr"), (good_uid, "seg"), (good_uid, "overlay")} <= set(kinds)
     reports = "".join(each.to_json() for each in of_class(found_in(pacs, study), COMPREHENSIVE_3D_SR))
     assert "not analysed" in reports
+
+
+def test_commands_see_the_database_and_the_broker_of_elsewhere(
+    hospital: tuple[Plugin, Orthanc], module_postgres_url: str
+) -> None:
+    plugin, _ = hospital
+    assert plugin.pids["broker"] is None
+    done = plugin.run("doctor", "--json")
+    findings = {finding["check"]: finding for finding in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 0, findings
+    assert (
+        module_postgres_url in findings["database"]["detail"] and "current" in findings["database"]["detail"]
+    )
+    assert "redis://" in findings["broker"]["detail"]
+    assert {"listener", "web", "spool", "bundles", "torch", "destination pacs"} <= findings.keys()
+    upgraded = json.loads(plugin.run("db", "upgrade", "--json").stdout)
+    assert upgraded["from"] == upgraded["to"] == needed()

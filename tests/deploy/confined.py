@@ -1,0 +1,146 @@
+"""Runs a command under what of a unit's or a container's confinement can be had without systemd or an engine.
+
+    python confined.py '{"writable": [...], ...}' COMMAND...
+
+The file system is read-only but for `writable`, no capability is left, no memory can be made code, and system
+calls and address families that are not allowed give EPERM. Without root the first two are left out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_MDWE = 38, 24, 65
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
+SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
+SCMP_ACT_ALLOW, SCMP_ACT_EPERM, SCMP_CMP_EQ = 0x7FFF0000, 0x00050001, 4
+FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
+LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What a process may not do."""
+
+    writable: tuple[str, ...] | None = None
+    """The only folders that it may write to; None: it may write as its user may."""
+    capabilities: bool = True
+    new_privileges: bool = True
+    writable_code: bool = True
+    system_calls: tuple[str, ...] = ()
+    """All that are allowed, as names and @groups, ~ before those that are not; empty: every one."""
+    families: tuple[str, ...] = ()
+    umask: int = 0o22
+
+    def around(self, command: list[str]) -> list[str]:
+        """Return the command line that runs `command` like this."""
+        return [sys.executable, __file__, json.dumps(asdict(self)), *command]
+
+
+class MountAttr(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]
+
+
+class Compare(ctypes.Structure):
+    _fields_ = [
+        ("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64)
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Confine this process and become the command."""
+    wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
+    os.umask(wanted["umask"])
+    rules = allowed(tuple(wanted["system_calls"])) if wanted["system_calls"] else frozenset()
+    if os.geteuid() == 0:
+        if wanted["writable"] is not None:
+            _read_only_but_for(wanted["writable"])
+        if not wanted["capabilities"]:
+            _drop_capabilities()
+    if not wanted["new_privileges"]:
+        _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if not wanted["writable_code"]:
+        _prctl(PR_SET_MDWE, 1)
+    if rules:
+        _filter(rules, wanted["families"])
+    os.execvp(command[0], command)
+
+
+@cache
+def allowed(words: tuple[str, ...]) -> frozenset[str]:
+    """Return the system calls of a SystemCallFilter=, as this machine's systemd understands its groups."""
+    calls: set[str] = set()
+    for word in words:
+        named = _members(word.lstrip("~"))
+        calls = calls - named if word.startswith("~") else calls | named
+    return frozenset(calls)
+
+
+@cache
+def _members(word: str) -> frozenset[str]:
+    if not word.startswith("@"):
+        return frozenset({word})
+    shown = subprocess.run(
+        ["systemd-analyze", "syscall-filter", "--no-pager", word], capture_output=True, text=True, check=True
+    ).stdout
+    inner = [line.strip() for line in shown.splitlines()[1:] if line.strip() and "#" not in line]
+    return frozenset().union(*(_members(each) for each in inner))
+
+
+def _read_only_but_for(folders: list[str]) -> None:
+    _check(LIBC.unshare(CLONE_NEWNS))
+    _check(LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+    for folder in folders:
+        _check(LIBC.mount(folder.encode(), folder.encode(), None, MS_BIND, None))
+    _set_mount("/", MountAttr(set=MOUNT_ATTR_RDONLY), AT_RECURSIVE)
+    for folder in (*folders, "/dev", "/proc"):
+        _set_mount(folder, MountAttr(clear=MOUNT_ATTR_RDONLY), AT_RECURSIVE)
+
+
+def _set_mount(folder: str, change: MountAttr, flags: int) -> None:
+    size = ctypes.c_size_t(ctypes.sizeof(change))
+    _check(LIBC.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, folder.encode(), flags, ctypes.byref(change), size))
+
+
+def _drop_capabilities() -> None:
+    for number in range(int(LAST_CAPABILITY.read_text()) + 1):
+        _prctl(PR_CAPBSET_DROP, number)
+    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def _filter(calls: frozenset[str], families: list[str]) -> None:
+    seccomp = ctypes.CDLL("libseccomp.so.2")
+    seccomp.seccomp_init.restype = ctypes.c_void_p
+    context = ctypes.c_void_p(seccomp.seccomp_init(SCMP_ACT_EPERM))
+    for name in sorted(calls - ({"socket"} if families else set())):
+        number = seccomp.seccomp_syscall_resolve_name(name.encode())
+        if number >= 0:
+            _check(seccomp.seccomp_rule_add(context, SCMP_ACT_ALLOW, number, 0))
+    for family in families:
+        only = Compare(arg=0, op=SCMP_CMP_EQ, a=FAMILIES[family])
+        number = seccomp.seccomp_syscall_resolve_name(b"socket")
+        _check(seccomp.seccomp_rule_add_array(context, SCMP_ACT_ALLOW, number, 1, ctypes.byref(only)))
+    _check(seccomp.seccomp_load(context))
+
+
+def _prctl(*words: int) -> None:
+    _check(LIBC.prctl(*words, *[0] * (5 - len(words))))
+
+
+def _check(code: int) -> None:
+    if code != 0:
+        raise OSError(ctypes.get_errno() or -code, f"{os.strerror(ctypes.get_errno() or abs(code))}")
+
+
+if __name__ == "__main__":
+    main()
