@@ -30,7 +30,7 @@ OfStudy = Annotated[str | None, typer.Option(help="Only this Study Instance UID.
 
 @command.command("list")
 def list_command(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show each destination: whether it is paused, what waits for it, what was given up."""
+    """Show each destination: whether it is paused or away, what waits for it, what was given up."""
     guarded(lambda: _list(config, json))
 
 
@@ -123,6 +123,9 @@ def as_document(line: DestinationLine, entry: Destination | None) -> dict[str, A
         "paused_at": _text(line.pause.at if line.pause else None),
         "paused_by": line.pause.by if line.pause else None,
         "reason": line.pause.reason if line.pause else None,
+        "away_since": _text(line.rest.since if line.rest else None),
+        "failures": line.rest.failures if line.rest else 0,
+        "left_alone_until": _text(line.rest.until if line.rest else None),
         "deliveries": {str(state): line.counts.get(state, 0) for state in DeliveryState},
         "commitments": {str(state): line.commitments.get(state, 0) for state in AskedState},
         "oldest_pending": _text(line.oldest_pending),
@@ -149,6 +152,10 @@ def _show(document: dict[str, Any]) -> None:
     counts = ", ".join(f"{number} {state}" for state, number in document["deliveries"].items())
     committed = document["commitments"]
     facts = [
+        f"AWAY since {document['away_since'][:19]}, {document['failures']} associations failed; "
+        f"tried again at {document['left_alone_until'][:19]}"
+        if document["left_alone_until"]
+        else "",
         counts,
         f"oldest waiting since {document['oldest_pending'][:19]}" if document["oldest_pending"] else "",
         f"last delivered {document['last_delivered'][:19]}" if document["last_delivered"] else "",

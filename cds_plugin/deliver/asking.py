@@ -35,8 +35,9 @@ from cds_plugin.commitment.request import (
 from cds_plugin.config import Destination, Settings
 from cds_plugin.deliver.answering import AnswerHandler
 from cds_plugin.deliver.backoff import AWAY, REFUSED
+from cds_plugin.deliver.breaker import Breaker
 from cds_plugin.deliver.carrier import carrier_of, destination_of
-from cds_plugin.deliver.sender import Answer, association_with, peer_of, read_outgoing
+from cds_plugin.deliver.sender import GONE, Answer, association_with, peer_of, read_outgoing
 from cds_plugin.errors import CdsError, Refused, Unavailable
 from cds_plugin.lease import Lease, LeaseLost
 from cds_plugin.receive.spool import sha256_of
@@ -57,6 +58,7 @@ class Asker:
 
     settings: Settings
     engine: Engine
+    breaker: Breaker
 
     def run(self, job_id: int, owner: str, delivery_id: int) -> None:
         """Ask, wait, ask again or end, as the database says; the job is handed back or finished."""
@@ -77,11 +79,12 @@ class Asker:
             if isinstance(state, Question) and delivery.asked >= TIMES_ASKED:
                 asking.give_up(session, delivery_id, now=now, actor=ACTOR)
                 state = Settled(AskedState.FAILED)
-            name = delivery.destination
             if not isinstance(state, Question):
                 self._put_down(session, lease, state, now)
         if isinstance(state, Question):
-            self._ask(lease, delivery_id, destination_of(self.settings, name), state)
+            self._ask(lease, delivery_id, destination_of(self.settings, self.breaker.destination), state)
+        else:
+            self.breaker.withdraw()
 
     def _ask(self, lease: Lease, delivery_id: int, destination: Destination, question: Question) -> None:
         self._send_again(delivery_id, destination, question.lost)
@@ -95,6 +98,7 @@ class Asker:
         except CdsError as error:
             self._missed(lease, delivery_id, transaction_uid, error)
             return
+        self.breaker.reached()
         self._step_after_question(lease, delivery_id)
 
     def _step_after_question(self, lease: Lease, delivery_id: int) -> None:
@@ -163,6 +167,7 @@ class Asker:
         carrier_of(self.settings, destination)(files, note)
 
     def _missed(self, lease: Lease, delivery_id: int, transaction_uid: str | None, error: CdsError) -> None:
+        self.breaker.failed(error)
         now = datetime.now(UTC)
         is_away = isinstance(error, Unavailable) and error.code != COMMITMENT_REFUSED
         backoff = AWAY if is_away else REFUSED
@@ -210,9 +215,9 @@ def _send(association: Association, who: str, information: Dataset) -> None:
             information, REQUEST_STORAGE_COMMITMENT, PUSH_MODEL, WELL_KNOWN_INSTANCE
         )
     except (RuntimeError, ValueError) as error:
-        raise Unavailable("peer_gone", f"{who} went away when it was asked", "Look at its log.") from error
+        raise Unavailable(GONE, f"{who} went away when it was asked", "Look at its log.") from error
     if "Status" not in answer:
-        raise Unavailable("peer_gone", f"{who} gave no answer when it was asked", "Look at its log.")
+        raise Unavailable(GONE, f"{who} gave no answer when it was asked", "Look at its log.")
     if answer.Status != SUCCESS:
         raise Unavailable(
             COMMITMENT_REFUSED,

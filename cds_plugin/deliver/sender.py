@@ -44,6 +44,8 @@ REJECTED_PERMANENTLY = 1
 """Result of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 REJECTED = "association_rejected"
 """The code of the failure: who rejects for good is there, and somebody has to change settings."""
+GONE = "peer_gone"
+"""The code of the failure: there was an association, and it broke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,4 +282,4 @@ def _send(association: Association, outgoing: Outgoing, message_id: int, peer: P
 
 
 def _gone(peer: Peer) -> Unavailable:
-    return Unavailable("peer_gone", f"{peer} went away while objects were sent", "Look at the peer's log.")
+    return Unavailable(GONE, f"{peer} went away while objects were sent", "Look at the peer's log.")

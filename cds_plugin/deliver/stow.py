@@ -132,7 +132,7 @@ def _authorization(destination: Destination) -> str | None:
         return secret_of(destination.authorization, "destinations.authorization")
     if destination.authorization_variable:
         raise Unavailable(
-            "web_unauthorised",
+            "no_authorization",
             f"{destination.authorization_variable} is not set to one line",
             "Set it in the environment of cds-plugin deliver.",
         )

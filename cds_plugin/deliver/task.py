@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from cds_db import destinations, jobs, studies
+from cds_db import destinations, jobs, resting, studies
 from cds_db.delivery import DEFAULT_RETRY
 from cds_db.locks import locked_delivery
 from cds_db.models import Delivery, Job, Result
@@ -27,6 +27,7 @@ from cds_db.stages import AskedState, DeliveryState, IllegalMove
 from cds_plugin.config import Destination, Settings
 from cds_plugin.deliver.asking import Asker
 from cds_plugin.deliver.backoff import AWAY, REFUSED, Backoff
+from cds_plugin.deliver.breaker import Breaker
 from cds_plugin.deliver.carrier import carrier_of, destination_of
 from cds_plugin.deliver.sender import REJECTED, Answer, Outgoing, read_outgoing
 from cds_plugin.deliver.verdict import Verdict
@@ -37,7 +38,7 @@ from cds_plugin.receive.spool import sha256_of
 log = structlog.get_logger()
 
 ACTOR = "deliver"
-SLOWLY = frozenset((REJECTED, "web_unauthorised", "web_refused"))
+SLOWLY = frozenset((REJECTED, "no_authorization", "web_unauthorised", "web_refused"))
 """Failures of a peer that is there: trying every minute would change nothing."""
 
 
@@ -61,6 +62,7 @@ class Tally:
     later: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     interrupted: bool = False
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ class Deliverer:
         if work is not None:
             self._deliver(work)
         elif asking:
-            Asker(self.settings, self.engine).run(job_id, owner, delivery.id)
+            breaker = Breaker(self.engine, delivery.destination, ACTOR)
+            Asker(self.settings, self.engine, breaker).run(job_id, owner, delivery.id)
 
     def _taken(self, session: Session, job_id: int, owner: str) -> Delivery | None:
         """Claim the job and return its delivery; None where somebody has it, or nothing is to be sent now."""
@@ -99,11 +102,16 @@ class Deliverer:
         delivery = None if job is None else session.get(Delivery, job.subject_id)
         if delivery is None or destinations.is_paused(session, delivery.destination):
             return None
+        now, name = datetime.now(UTC), delivery.destination
+        if not resting.admit(session, name, delivery.retry_until, now):
+            return None
         if take(session, job_id, owner) is None:
+            resting.withdraw(session, name, now)
             return None
         delivery = locked_delivery(session, delivery.id)
         if delivery.state is DeliveryState.DELIVERED and delivery.commitment is not AskedState.PENDING:
             jobs.finish(session, job_id, owner)
+            resting.withdraw(session, name, now)
             return None
         return delivery
 
@@ -124,11 +132,13 @@ class Deliverer:
     def _deliver(self, work: Work) -> None:
         tally = Tally()
         lease = Lease(self.engine, work.job_id, work.owner)
+        breaker = Breaker(self.engine, work.destination, ACTOR)
         try:
             with lease:
                 destination = destination_of(self.settings, work.destination)
-                self._send(work, destination, lease, tally)
+                self._send(work, destination, lease, tally, breaker)
         except Unavailable as error:
+            breaker.failed(error)
             self._retry(work, lease, REFUSED if error.code in SLOWLY else AWAY, error.message)
         except Refused as error:
             self._fail(work, lease, error.message)
@@ -146,10 +156,15 @@ class Deliverer:
         else:
             self._finish(work, destination, lease)
 
-    def _send(self, work: Work, destination: Destination, lease: Lease, tally: Tally) -> None:
+    def _send(
+        self, work: Work, destination: Destination, lease: Lease, tally: Tally, breaker: Breaker
+    ) -> None:
         files = [self._outgoing(result) for result in work.results]
 
         def note(answer: Answer) -> bool:
+            if not tally.answered:
+                tally.answered = True
+                breaker.reached()
             self._note(work, answer, destination, tally)
             tally.interrupted = lease.lost or self.stopping.is_set() or not self._may_go_on(work)
             return not tally.interrupted

@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from cds_db import audit
+from cds_db import audit, resting
 from cds_db.columns import Json
 from cds_db.events import Event
-from cds_db.locks import insert_if_absent, locked_delivery, locked_revision
+from cds_db.locks import locked_delivery, locked_revision
 from cds_db.models import Delivery, DestinationState, Job, Revision
 from cds_db.moves import revive
+from cds_db.resting import UNSEEN, Rest, locked_state
 from cds_db.stages import AskedState, DeliveryState, IllegalMove, JobKind, JobState, Stage
 from cds_db.trail import note
 
@@ -37,6 +38,7 @@ class DestinationLine:
 
     name: str
     pause: Pause | None = None
+    rest: Rest | None = None
     counts: Mapping[DeliveryState, int] = field(default_factory=dict)
     commitments: Mapping[AskedState, int] = field(default_factory=dict)
     oldest_pending: datetime | None = None
@@ -56,7 +58,7 @@ def paused_names(session: Session) -> list[str]:
 
 def pause(session: Session, name: str, *, now: datetime, actor: str, reason: str) -> bool:
     """Send nothing more to this destination, also after a restart; False where it is paused already."""
-    state = _locked_state(session, name)
+    state = locked_state(session, name)
     if state.paused_at is not None:
         return False
     state.paused_at, state.paused_by, state.reason = now, actor, reason
@@ -66,21 +68,17 @@ def pause(session: Session, name: str, *, now: datetime, actor: str, reason: str
 
 def resume(session: Session, name: str, *, now: datetime, actor: str) -> bool:
     """Send again what waits, and give it all its time anew; False where it was not paused."""
-    state = _locked_state(session, name)
+    state = locked_state(session, name)
     if state.paused_at is None:
         return False
     state.paused_at = state.paused_by = state.reason = None
-    waiting = _unsettled(name)
+    resting.forget(state)
+    waiting = resting.unsettled(name)
     session.execute(
-        update(Delivery).where(Delivery.id.in_(waiting)).values(retry_until=None), execution_options=_UNSEEN
+        update(Delivery).where(Delivery.id.in_(waiting)).values(retry_until=None), execution_options=UNSEEN
     )
     session.execute(
-        update(Job)
-        .where(
-            Job.kind == JobKind.DELIVERY, Job.state == JobState.WAITING, Job.subject_id.in_(_unsettled(name))
-        )
-        .values(not_before=now, woken_at=None),
-        execution_options=_UNSEEN,
+        resting.waiting_jobs(name).values(not_before=now, woken_at=None), execution_options=UNSEEN
     )
     _note(session, Event.DESTINATION_RESUMED, name, now, actor, {})
     return True
@@ -91,8 +89,9 @@ def retry(
 ) -> int:
     """Try at once what waits, and once more what was given up; return the number of deliveries.
 
-    What a destination took and would not vouch for is sent again, too.
+    What a destination took and would not vouch for is sent again, too; one that is left alone is tried.
     """
+    resting.forget(locked_state(session, name))
     wanted = (
         select(Delivery.id)
         .join(Revision, Revision.id == Delivery.revision_id)
@@ -160,6 +159,7 @@ def _line(session: Session, name: str) -> DestinationLine:
     return DestinationLine(
         name=name,
         pause=_pause(session, name),
+        rest=resting.rest_of(session, name),
         counts={state: number for state, number in counts},
         commitments={state: number for state, number in asked if state is not None},
         oldest_pending=session.scalar(oldest),
@@ -174,23 +174,6 @@ def _pause(session: Session, name: str) -> Pause | None:
     if state is None or state.paused_at is None:
         return None
     return Pause(state.paused_at, state.paused_by or "", state.reason or "")
-
-
-def _locked_state(session: Session, name: str) -> DestinationState:
-    insert_if_absent(session, DestinationState, {"name": name}, DestinationState.name)
-    wanted = select(DestinationState).where(DestinationState.name == name).with_for_update()
-    return session.scalars(wanted, execution_options={"populate_existing": True}).one()
-
-
-def _unsettled(name: str) -> Select[int]:
-    """Return the query for the deliveries to a destination that are to be sent or to be vouched for."""
-    return select(Delivery.id).where(
-        Delivery.destination == name,
-        (Delivery.state == DeliveryState.PENDING) | (Delivery.commitment == AskedState.PENDING),
-    )
-
-
-_UNSEEN = {"synchronize_session": False}
 
 
 def _note(

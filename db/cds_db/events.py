@@ -47,6 +47,8 @@ class Event(StrEnum):
     DELIVERY_REVIVED = "delivery-revived"
     DESTINATION_PAUSED = "destination-paused"
     DESTINATION_RESUMED = "destination-resumed"
+    DESTINATION_LEFT_ALONE = "destination-left-alone"
+    DESTINATION_REACHED = "destination-reached"
     COMMITMENT_ASKED = "commitment-asked"
     COMMITMENT_ANSWERED = "commitment-answered"
     COMMITMENT_MISSED = "commitment-missed"
@@ -127,6 +129,8 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.DELIVERY_REVIVED: ACTIVITY,
     Event.DESTINATION_PAUSED: ACTIVITY,
     Event.DESTINATION_RESUMED: ACTIVITY,
+    Event.DESTINATION_LEFT_ALONE: ACTIVITY,
+    Event.DESTINATION_REACHED: ACTIVITY,
     Event.COMMITMENT_ASKED: ACTIVITY,
     Event.COMMITMENT_ANSWERED: ACTIVITY,
     Event.COMMITMENT_MISSED: ACTIVITY,

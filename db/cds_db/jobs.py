@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from cds_db.destinations import paused_names
 from cds_db.locks import lock_study_of_job
-from cds_db.models import Delivery, Job, Revision
+from cds_db.models import Delivery, DestinationState, Job, Revision
+from cds_db.resting import left_alone
 from cds_db.stages import JobKind, JobState
 from cds_db.turns import MEMORY, Waiting, next_in_turn
 
@@ -120,7 +120,7 @@ def bury(session: Session, job_id: int, owner: str, error: str) -> bool:
 def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]]:
     """Return jobs that somebody should be woken for: those never woken first, then the urgent.
 
-    Deliveries to a destination that is paused are not among them.
+    Deliveries to a destination that is paused, or left alone for a while, are not among them.
     """
     again = now - timedelta(seconds=WAKE_AGAIN_SECONDS)
     wanted = (
@@ -128,7 +128,7 @@ def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]
         .where(
             or_(_waiting_and_due(now), _lease_ran_out(now)),
             or_(Job.woken_at.is_(None), Job.woken_at <= again),
-            *_not_paused(session),
+            *_may_be_sent(session, now),
         )
         .order_by(Job.woken_at.is_not(None), Job.priority.desc(), Job.not_before, Job.id)
         .limit(limit)
@@ -167,12 +167,16 @@ def mark_woken(session: Session, ids: Sequence[int], now: datetime) -> None:
     )
 
 
-def _not_paused(session: Session) -> list[ColumnElement[bool]]:
-    """Return what leaves out deliveries to destinations that are paused: mostly there is nothing to ask."""
-    names = paused_names(session)
-    if not names:
+def _may_be_sent(session: Session, now: datetime) -> list[ColumnElement[bool]]:
+    """Return what leaves out deliveries that their destination makes wait: mostly there is nothing to ask."""
+    paused, resting = DestinationState.paused_at.is_not(None), DestinationState.left_alone_until > now
+    if session.scalar(select(DestinationState.name).where(or_(paused, resting)).limit(1)) is None:
         return []
-    theirs = select(Delivery.id).where(Delivery.destination.in_(names))
+    theirs = (
+        select(Delivery.id)
+        .join(DestinationState, DestinationState.name == Delivery.destination)
+        .where(or_(paused, left_alone(now)))
+    )
     return [~and_(Job.kind == JobKind.DELIVERY, Job.subject_id.in_(theirs))]
 
 

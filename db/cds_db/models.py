@@ -277,7 +277,7 @@ class AskedCommitment(Base):
 
 
 class DestinationState(Base):
-    """A destination that somebody paused; without a row, or without `paused_at`, it is not."""
+    """A destination that somebody paused, or that is away; without a row it is neither."""
 
     __tablename__ = "destination_states"
 
@@ -285,6 +285,10 @@ class DestinationState(Base):
     paused_at: Mapped[datetime | None] = mapped_column(Instant)
     paused_by: Mapped[str | None] = mapped_column(Words)
     reason: Mapped[str | None] = mapped_column(Words)
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Associations in a row that failed."""
+    away_since: Mapped[datetime | None] = mapped_column(Instant)
+    left_alone_until: Mapped[datetime | None] = mapped_column(Instant)
 
 
 class Job(Base):

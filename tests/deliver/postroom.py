@@ -18,10 +18,10 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from result_cases import TWO_LESIONS, analysis, dermoscopic, skin
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from cds_db import audit, studies
-from cds_db.models import Delivery, Job
+from cds_db.models import Delivery, DestinationState, Job
 from cds_db.session import snapshot, transaction
 from cds_plugin.config import Destination, Settings
 from cds_plugin.deliver.task import Deliverer
@@ -111,8 +111,12 @@ class Postroom:
         self.settings = self.settings.model_copy(update={"destinations": places})
 
     def make_due(self, job_id: int) -> None:
+        """Have the job's wait be over, and the rest of every destination."""
+        now = datetime.now(UTC)
         with transaction(self.engine) as session:
-            session.get_one(Job, job_id).not_before = datetime.now(UTC)
+            session.get_one(Job, job_id).not_before = now
+            resting = DestinationState.left_alone_until.is_not(None)
+            session.execute(update(DestinationState).where(resting).values(left_alone_until=now))
 
 
 def new_result(kind: str, dataset: object, source: object, path: str, file: Path) -> studies.NewResult:
