@@ -5,6 +5,7 @@
 # make setup  .venv with everything
 # make fuzz   strangers' bytes against listener, reception, uploads and settings   (CASES=100000 of each, resumes)
 # make chaos  faults against a whole installation; nothing may be lost   (FAULTS=200 SEED=1, resumes)
+# make soak   many studies: memory, descriptors, threads, database   (STUDIES=5000)
 # make bench-ingest    objects per second beside Orthanc and storescp   (ROUNDS=3)
 # make soak-listener   the listener's memory over 10,000 associations and 100,000 bare connects
 PYTHON ?= python3
@@ -16,9 +17,10 @@ OHIF := var/viewer/ohif
 CASES ?= 100000
 FAULTS ?= 200
 SEED ?= 1
+STUDIES ?= 5000
 ROUNDS ?= 3
 
-.PHONY: setup demo viewer check lint test peers constraints fuzz chaos bench-ingest bench-models soak-listener clean
+.PHONY: setup demo viewer check lint test peers constraints fuzz chaos soak bench-ingest bench-models soak-listener clean
 
 setup: .venv/with-everything
 
@@ -49,6 +51,9 @@ fuzz: .venv/with-fuzz
 
 chaos: setup peers
 	nice -n 10 $(BIN)/python tests/chaos/campaign.py --faults $(FAULTS) --seed $(SEED)
+
+soak: setup peers
+	nice -n 15 $(BIN)/python tests/chaos/soak.py --studies $(STUDIES)
 
 constraints: setup
 	$(BIN)/pip freeze --exclude-editable > constraints.txt

@@ -24,7 +24,7 @@ from installation import PARTS, Site, a_site
 from monitor import Fault, Monitor
 from reliability import ROOT, versions, write_chaos
 from sender import Ledger, Sender
-from studies import Stock
+from studies import Stock, templates
 from verdict import Inspection, Verdict
 
 SENDERS = ("CAMERA-1", "CAMERA-2")
@@ -41,9 +41,9 @@ class Plan:
     gap_seconds: float = 4.0
     """Between the beginnings of two faults, on the average."""
     longest_seconds: float = 12.0
-    quiet_seconds: float = 900.0
+    quiet_seconds: float = 1800.0
     """By then everything must have come to rest."""
-    studies: int = 6
+    studies: int = 10
     """Begun and not complete: the senders wait while there are as many."""
     wait_for: Sequence[str] = tuple(PARTS)
     """Parts that are up before the first study is sent."""
@@ -81,7 +81,8 @@ class Round:
         self._site, self._plan = site, plan
         self._random = Random(plan.seed)
         self._ledger = Ledger()
-        self._stock = Stock(site.folder / "sent", plan.seed)
+        pictures, self._real = templates(site.folder / "pictures", plan.seed)
+        self._stock = Stock(site.folder / "sent", pictures, plan.seed)
         self._monitor = Monitor(site.engine, self._ledger)
         self._senders = [
             Sender(name, site.to_listener.port, self._stock, self._ledger, self._may_begin, plan.seed + n)
@@ -107,7 +108,7 @@ class Round:
         verdict.broken += self._failures + ([] if quiet else ["not quiet in time"])
         seconds = self._monitor.now()
         answers = dict(self._ledger.answers)
-        return Outcome(self._faults, verdict, answers, seconds, waited, self._stock.real)
+        return Outcome(self._faults, verdict, answers, seconds, waited, self._real)
 
     def _may_begin(self) -> bool:
         return len(self._monitor.begun()) < self._plan.studies
@@ -185,6 +186,7 @@ def as_document(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     ]
     return {
         "seed": plan.seed,
+        "versions": versions(),
         "faults": faults,
         "counts": dict(outcome.verdict.counts),
         "lost": len(outcome.verdict.lost),
@@ -217,7 +219,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     document = {
         "seed": options.seed,
         "command": f"make chaos FAULTS={options.faults} SEED={options.seed}",
-        "versions": versions(),
         "rounds": rounds,
     }
     if not options.no_report:

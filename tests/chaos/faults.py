@@ -65,11 +65,11 @@ def _kill(part: str, first: bool) -> Callable[[Scene], None]:
     def do(scene: Scene) -> None:
         """Kill the part's own process, or one of those that it started."""
         everybody = scene.site.pids(part)
-        if not everybody:
+        victims = everybody[:1] if first else everybody[1:]
+        if not victims:
             raise NotNow
-        victim = everybody[0] if first or len(everybody) == 1 else scene.random.choice(everybody[1:])
         with suppress(psutil.NoSuchProcess):
-            victim.kill()
+            scene.random.choice(victims).kill()
 
     return do
 
@@ -219,7 +219,9 @@ KINDS: Mapping[str, Kind] = {
     "listener killed": Kind("listener", "SIGKILL to one of the two", _kill("listener", False)),
     "listeners killed": Kind("listener", "SIGKILL to their parent; both end", _kill("listener", True)),
     "worker killed": Kind("worker", "SIGKILL to the worker", _kill("worker", True)),
-    "worker child killed": Kind("worker", "SIGKILL to the process with the models", _kill("worker", False)),
+    "worker child killed": Kind(
+        "worker", "SIGKILL to the process with the models, or its decoder", _kill("worker", False)
+    ),
     "deliverer killed": Kind("deliver", "SIGKILL", _kill("deliver", True)),
     "sweeper killed": Kind("sweep", "SIGKILL", _kill("sweep", True)),
     **{

@@ -159,8 +159,11 @@ class Site:
 
 
 @contextmanager
-def a_site(folder: Path, wait_for: Iterable[str] = PARTS) -> Iterator[Site]:
-    """Yield a site, these parts of it up; everything is ended afterwards, each process by its id."""
+def a_site(folder: Path, wait_for: Iterable[str] = PARTS, breakable: bool = True) -> Iterator[Site]:
+    """Yield a site, these parts of it up; everything is ended afterwards, each process by its id.
+
+    One that is not `breakable` has no proxies, no disk of its own and the clock that all have.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "broker").mkdir()
     with ExitStack() as stack:
@@ -168,7 +171,7 @@ def a_site(folder: Path, wait_for: Iterable[str] = PARTS) -> Iterator[Site]:
         place = stack.enter_context(TemporaryDirectory(prefix="cds-postgres-"))  # its user may go there
         postgres = stack.enter_context(PostgresServer(Path(place)))
         broker = stack.enter_context(RedisServer(folder / "broker"))
-        disk = stack.enter_context(small_disk(folder / "storage", DISK_BYTES))
+        disk = breakable and stack.enter_context(small_disk(folder / "storage", DISK_BYTES))
         (listener_port, dicom_port, http_port) = free_ports(3)
         to_listener, to_pacs = links.to(listener_port), links.to(dicom_port)
         to_database = links.to(postgres.port)
@@ -181,12 +184,12 @@ def a_site(folder: Path, wait_for: Iterable[str] = PARTS) -> Iterator[Site]:
             SETTINGS.format(
                 listener=listener_port,
                 storage=folder / "storage",
-                database=url.replace(f":{postgres.port}/", f":{to_database.port}/"),
+                database=url.replace(f":{postgres.port}/", f":{to_database.port}/") if breakable else url,
                 broker=broker.url,
-                pacs=to_pacs.port,
+                pacs=to_pacs.port if breakable else dicom_port,
             )
         )
-        clocks = Clocks.made(folder)
+        clocks = Clocks.made(folder) if breakable else Clocks(folder, None)
         engine = open_engine(url)
         stack.callback(engine.dispose)
         supervisor = _supervisor(folder, config, clocks)

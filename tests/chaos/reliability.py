@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from faults import KINDS
 from servers import postgres_programs
 
@@ -35,7 +36,11 @@ COUNTED = (
     "files without a row in spool",
     "files without a row in results",
 )
+WARM_SHARE = 0.2
+BLOCKS = 10
+RESAMPLES = 1000
 Document = Mapping[str, Any]
+Samples = Sequence[Document]
 
 
 def versions() -> dict[str, str]:
@@ -71,7 +76,7 @@ def chaos_part(document: Document) -> Iterator[str]:
     faults = [fault for each in rounds for fault in each["faults"]]
     counts = sum((Counter(each["counts"]) for each in rounds), Counter())
     bad = {name: sum(each[name] for each in rounds) for name in ("lost", "twice", "stuck")}
-    yield f"`{document['command']}`; {_said(document['versions'])}."
+    yield f"`{document['command']}`; {_said_of_all([each['versions'] for each in rounds])}."
     yield ""
     yield (
         f"**{len(faults)} faults in {len(rounds)} rounds: {bad['lost']} lost, {bad['twice']} twice, "
@@ -98,6 +103,13 @@ def _line(kind: str, what: str, faults: Sequence[Document]) -> str:
     return f"| {kind} | {what} | {len(faults)} | {lost} | {twice} | {longest} |"
 
 
+def _said_of_all(known: Sequence[Mapping[str, str]]) -> str:
+    """Return the versions of all rounds: of each thing every one that took part."""
+    return ", ".join(
+        f"{name} {' and '.join(dict.fromkeys(each[name] for each in known))}" for name in known[0]
+    )
+
+
 def _said(known: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in known.items())
 
@@ -120,6 +132,84 @@ def plot_chaos(document: Document, path: Path) -> None:
     plt.close(figure)
 
 
+def soak_part(document: Document) -> Iterator[str]:
+    """Yield what a soak did, and the slope of everything that was sampled."""
+    samples = document["samples"]
+    yield f"`{document['command']}`; {_said(document['versions'])}."
+    yield ""
+    counted = [
+        f"{document['counts'].get(name, 0):,} {name}" for name in ("pictures", "results", "audit rows")
+    ]
+    done, asked, minutes = document["studies"], document["asked"], document["seconds"] / 60
+    yield f"**{done:,} of {asked:,} studies** in {minutes:.0f} minutes: {', '.join(counted)}."
+    yield from (f"- {text}" for text in document["problems"])
+    yield from ("", "| what | at the start | at the end | most | slope for 1,000 studies (95 %) |")
+    yield "|---|---:|---:|---:|---:|"
+    for name, unit, values in _series(samples):
+        studies = [each["studies"] for each, value in zip(samples, values, strict=True) if value is not None]
+        known = [value for value in values if value is not None]
+        slope, low, high = slope_of(studies, known)
+        yield (
+            f"| {name} | {known[0]:,.1f} {unit} | {known[-1]:,.1f} {unit} | {max(known):,.1f} {unit} "
+            f"| {slope:+,.2f} ({low:+,.2f} to {high:+,.2f}) {unit} |"
+        )
+    yield from ("", "![Memory, descriptors, database and files over the studies](reliability/soak.png)")
+
+
+def _series(samples: Samples) -> Iterator[tuple[str, str, list[float | None]]]:
+    """Yield name, unit and values of everything that was sampled; None where a process was not there."""
+    names = sorted({name for each in samples for name in each["processes"]})
+    for name in names:
+        for key, unit in (("resident_mb", "MB"), ("descriptors", "descriptors"), ("threads", "threads")):
+            yield f"{name}: {unit}", unit, [each["processes"].get(name, {}).get(key) for each in samples]
+    for key in ("database_mb", "spool_mb", "results_mb"):
+        yield key.removesuffix("_mb"), "MB", [each[key] for each in samples]
+
+
+def slope_of(studies: Sequence[float], values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the slope for 1,000 studies by least squares, and its 95 % interval.
+
+    The first fifth is warming up and left out. Neighbouring samples are alike, so that the interval is taken
+    over ten blocks of successive samples, drawn with replacement.
+    """
+    warm = [(x, y) for x, y in zip(studies, values, strict=True) if x >= studies[-1] * WARM_SHARE]
+    if len(warm) < BLOCKS:
+        return (float("nan"),) * 3
+    points = np.array(warm, dtype=float)
+    blocks = np.array_split(points, BLOCKS)
+    random = np.random.default_rng(0)
+    drawn = [
+        np.concatenate([blocks[n] for n in random.integers(0, BLOCKS, BLOCKS)]) for _ in range(RESAMPLES)
+    ]
+    slopes = [_fitted(each) for each in drawn if np.ptp(each[:, 0]) > 0]
+    low, high = np.percentile(slopes, [2.5, 97.5])
+    return _fitted(points), float(low), float(high)
+
+
+def _fitted(points: np.ndarray) -> float:
+    x = points[:, 0] - points[:, 0].mean()
+    return float((x * points[:, 1]).sum() / (x * x).sum()) * 1000
+
+
+def plot_soak(document: Document, path: Path) -> None:
+    """Write plots over the number of complete studies."""
+    samples = document["samples"]
+    studies = [each["studies"] for each in samples]
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7))
+    places = {"MB": axes[0][0], "descriptors": axes[0][1], "threads": axes[1][0]}
+    for name, unit, values in _series(samples):
+        axis = places[unit] if ":" in name else axes[1][1]
+        axis.plot(studies, values, label=name.split(":")[0])
+    for axis, title in zip(axes.flat, ("resident MB", "descriptors", "threads", "MB on disk"), strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("studies")
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
 def write_part(name: str, lines: Sequence[str], page: Path = PAGE) -> None:
     """Replace what stands between the markers of a part of the page."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
@@ -136,11 +226,23 @@ def write_chaos(document: Document) -> None:
     write_part("chaos", list(chaos_part(document)))
 
 
+def write_soak(document: Document) -> None:
+    """Write JSON, plot and the part of the page."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "soak.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
+    plot_soak(document, FOLDER / "soak.png")
+    write_part("soak", list(soak_part(document)))
+
+
 def main() -> int:
-    """Write the page anew from a JSON of chaos that is there."""
+    """Write the page anew from the JSON files of chaos and soak."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("chaos", type=Path, nargs="?", default=FOLDER / "chaos.json")
-    write_chaos(json.loads(parser.parse_args().chaos.read_text(encoding="utf-8")))
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    folder = parser.parse_args().folder
+    for name, write in (("chaos", write_chaos), ("soak", write_soak)):
+        path = folder / f"{name}.json"
+        if path.exists():
+            write(json.loads(path.read_text(encoding="utf-8")))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -17,7 +17,7 @@ from cds_plugin.errors import Unavailable
 
 SUCCESS = 0x0000
 AGAIN_SECONDS = 0.5
-PICTURES_AT_MOST = 3
+PICTURES = (1, 2, 3)
 IDLE_SECONDS = 0.1
 
 
@@ -38,14 +38,23 @@ class Sender:
     """Sends study after study while few are under way; what fails is sent again until it is taken."""
 
     def __init__(
-        self, name: str, port: int, stock: Stock, ledger: Ledger, may_begin: Callable[[], bool], seed: int
+        self,
+        name: str,
+        port: int,
+        stock: Stock,
+        ledger: Ledger,
+        may_begin: Callable[[], bool],
+        seed: int,
+        pictures: Sequence[int] = PICTURES,
     ) -> None:
+        """`pictures`: how many a study has, each number as often."""
         self._name = name
         self._peer = Peer("CDS", LOOPBACK, port)
         self._stock = stock
         self._ledger = ledger
         self._may_begin = may_begin
         self._random = Random(seed)
+        self._pictures = pictures
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._extra: list[tuple[Study, Sent]] = []
@@ -73,7 +82,7 @@ class Sender:
             elif self._over.is_set():
                 return
             elif self._may_begin():
-                study = self._stock.a_study(self._random.randint(1, PICTURES_AT_MOST))
+                study = self._stock.a_study(self._random.choice(self._pictures))
                 self._ledger.studies.append(study)
                 self._send(study, study.pictures)
             else:

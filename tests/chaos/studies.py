@@ -50,17 +50,14 @@ class Study:
 class Stock:
     """Makes studies out of some pictures, for several threads; one seed stands for one choice of pictures."""
 
-    def __init__(self, folder: Path, seed: int, drawn_only: bool = False) -> None:
+    def __init__(self, folder: Path, templates: Sequence[Path], seed: int) -> None:
         self._folder = folder
         self._random = Random(seed)
         self._seed = seed
         self._count = 0
         self._lock = threading.Lock()
+        self._templates = templates
         folder.mkdir(parents=True)
-        pictures = _drawn(folder, seed)
-        real = [] if drawn_only else _real(self._random)
-        self.real = bool(real)
-        self._templates = dicomize([*pictures, *real], folder / "templates")
 
     def a_study(self, pictures: int) -> Study:
         """Return a new study of a new patient."""
@@ -106,6 +103,13 @@ def data_set_sha256(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(offset)
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def templates(folder: Path, seed: int) -> tuple[list[Path], bool]:
+    """Return the DICOM files of some pictures, and whether real ones are among them."""
+    folder.mkdir(parents=True)
+    real = _real(Random(seed))
+    return dicomize([*_drawn(folder, seed), *real], folder / "dicom"), bool(real)
 
 
 def _drawn(folder: Path, seed: int) -> list[Path]:
