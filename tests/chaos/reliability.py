@@ -38,6 +38,7 @@ COUNTED = (
 )
 WARM_SHARE = 0.2
 BLOCKS = 10
+SAMPLED = (("resident_mb", "resident MB"), ("descriptors", "descriptors"), ("threads", "threads"))
 RESAMPLES = 1000
 Document = Mapping[str, Any]
 Samples = Sequence[Document]
@@ -145,13 +146,13 @@ def soak_part(document: Document) -> Iterator[str]:
     yield from (f"- {text}" for text in document["problems"])
     yield from ("", "| what | at the start | at the end | most | slope for 1,000 studies (95 %) |")
     yield "|---|---:|---:|---:|---:|"
-    for name, unit, values in _series(samples):
+    for name, _, values in _series(samples):
         studies = [each["studies"] for each, value in zip(samples, values, strict=True) if value is not None]
         known = [value for value in values if value is not None]
         slope, low, high = slope_of(studies, known)
         yield (
-            f"| {name} | {known[0]:,.1f} {unit} | {known[-1]:,.1f} {unit} | {max(known):,.1f} {unit} "
-            f"| {slope:+,.2f} ({low:+,.2f} to {high:+,.2f}) {unit} |"
+            f"| {name} | {known[0]:,.1f} | {known[-1]:,.1f} | {max(known):,.1f} "
+            f"| {slope:+,.2f} ({low:+,.2f} to {high:+,.2f}) |"
         )
     yield from ("", "![Memory, descriptors, database and files over the studies](reliability/soak.png)")
 
@@ -160,10 +161,10 @@ def _series(samples: Samples) -> Iterator[tuple[str, str, list[float | None]]]:
     """Yield name, unit and values of everything that was sampled; None where a process was not there."""
     names = sorted({name for each in samples for name in each["processes"]})
     for name in names:
-        for key, unit in (("resident_mb", "MB"), ("descriptors", "descriptors"), ("threads", "threads")):
-            yield f"{name}: {unit}", unit, [each["processes"].get(name, {}).get(key) for each in samples]
+        for key, label in SAMPLED:
+            yield f"{name}: {label}", label, [each["processes"].get(name, {}).get(key) for each in samples]
     for key in ("database_mb", "spool_mb", "results_mb"):
-        yield key.removesuffix("_mb"), "MB", [each[key] for each in samples]
+        yield f"{key.removesuffix('_mb')}: MB on disk", "MB on disk", [each[key] for each in samples]
 
 
 def slope_of(studies: Sequence[float], values: Sequence[float]) -> tuple[float, float, float]:
@@ -196,11 +197,10 @@ def plot_soak(document: Document, path: Path) -> None:
     samples = document["samples"]
     studies = [each["studies"] for each in samples]
     figure, axes = plt.subplots(2, 2, figsize=(11, 7))
-    places = {"MB": axes[0][0], "descriptors": axes[0][1], "threads": axes[1][0]}
+    places = dict(zip(("resident MB", "descriptors", "threads", "MB on disk"), axes.flat, strict=True))
     for name, unit, values in _series(samples):
-        axis = places[unit] if ":" in name else axes[1][1]
-        axis.plot(studies, values, label=name.split(":")[0])
-    for axis, title in zip(axes.flat, ("resident MB", "descriptors", "threads", "MB on disk"), strict=True):
+        places[unit].plot(studies, values, label=name.split(":")[0])
+    for title, axis in places.items():
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("studies")
         axis.set_ylim(bottom=0)
