@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from cds_plugin.console import Exit, stderr
+from cds_plugin.discretion import be_discreet
 
 GROUP = "cds_plugin.commands"
 
@@ -58,9 +59,10 @@ COMMANDS: dict[str, Known] = {
 
 def main() -> None:
     """Run `cds-plugin`; the entry point of the distribution."""
+    be_discreet()
     arguments = sys.argv[1:]
     asked = next((word for word in arguments if not word.startswith("-")), None)
-    build(asked)(prog_name="cds-plugin")
+    typer.main.get_command(build(asked))(prog_name="cds-plugin")  # calling Typer sets a hook of its own
 
 
 def build(asked: str | None) -> typer.Typer:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, TextIO, cast
+from typing import Annotated, Any
 
-import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cds_plugin.discretion import log_to_stderr
 from cds_plugin.errors import CdsError, Refused
 
 
@@ -53,7 +52,7 @@ def report(error: CdsError) -> None:
 
 def guarded(body: Callable[[], int | None]) -> None:
     """Run a command's body and leave with its exit code; a bad setting is wrong usage."""
-    _log_to_stderr()
+    log_to_stderr()
     try:
         code = body() or Exit.DONE
     except CdsError as error:
@@ -64,28 +63,3 @@ def guarded(body: Callable[[], int | None]) -> None:
 
 
 SETTINGS_CODES = frozenset({"bad_setting", "bad_settings_file", "no_settings_file"})
-
-
-class _Stderr:
-    """Standard error as it is at the moment of writing: who calls a command may replace it later."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
-def _log_to_stderr() -> None:
-    """Configure structlog: one JSON line per event on stderr, no patient data."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: structlog.WriteLogger(cast("TextIO", _Stderr())),
-        cache_logger_on_first_use=True,
-    )

@@ -8,7 +8,7 @@ from typing import assert_never
 
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from cds_db.migrate import Schema, SchemaBusy, SchemaForeign, compared, current, needed
@@ -88,6 +88,6 @@ def database_failures() -> Iterator[None]:
 
 
 def _first_line(error: SQLAlchemyError) -> str:
-    """Return what the driver said, without the statement and its parameters."""
-    said = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+    """Return what the driver said of the server; of a statement only the kind, for it may quote a value."""
+    said = str(error.orig) if isinstance(error, OperationalError) else type(error).__name__
     return (said.strip().splitlines() or [type(error).__name__])[0]

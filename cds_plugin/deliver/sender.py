@@ -94,8 +94,9 @@ class Outgoing:
 class Answer:
     """What the peer said to one object; `status` is None where it took no such presentation context.
 
-    `sent_in` is the transfer syntax in which it went. A web server that answers nothing about the object has
-    no `status` either; then `comment` is what it said.
+    An Error Comment (0000,0902) is left in the peer's own log: it may quote the patient. `sent_in` is the
+    transfer syntax in which it went. A web server that answers nothing about the object has no `status`
+    either; then `comment` is what it said.
     """
 
     outgoing: Outgoing
@@ -278,7 +279,7 @@ def _send(association: Association, outgoing: Outgoing, message_id: int, peer: P
         raise _gone(peer) from error
     if "Status" not in answer:
         raise _gone(peer)
-    return Answer(outgoing, int(answer.Status), str(answer.get("ErrorComment", "")), syntax)
+    return Answer(outgoing, int(answer.Status), sent_in=syntax)
 
 
 def _gone(peer: Peer) -> Unavailable:

@@ -37,7 +37,6 @@ from cds_plugin.web.bounds import (
 from cds_plugin.web.certificates import WebTls
 from cds_plugin.web.health import Health
 from cds_plugin.web.keeper import Keeper
-from cds_plugin.web.libraries import quiet_libraries
 from cds_plugin.web.paths import LIVE_PATH, READY_PATH, STUDIES_PATH
 from cds_plugin.web.protocol import BoundedProtocol
 from cds_plugin.web.stow import StoreService
@@ -69,7 +68,6 @@ class WebServer:
         ledger, alarms, bounds = UploadLedger(), Alarms(), self.settings.web.as_bounds()
         reloaders = [self.book.files, *([tls.files] if tls else [])]
         with (
-            quiet_libraries(),
             spool.incoming_folder() as folder,
             libraries_set(folder),
             self._listening() as listening,

@@ -29,10 +29,12 @@ def open_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         connect = {"connect_timeout": CONNECT_SECONDS, "application_name": "cds-plugin"}
-        return create_engine(parsed, pool_pre_ping=True, pool_size=POOL_SIZE, connect_args=connect)
+        return create_engine(
+            parsed, pool_pre_ping=True, pool_size=POOL_SIZE, connect_args=connect, hide_parameters=True
+        )
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+    engine = create_engine(parsed, connect_args={"timeout": SQLITE_BUSY_SECONDS}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -149,5 +149,6 @@ def _app_with_task(settings: Settings, seat: Seat) -> Celery:
     app.task(name=TASK_OF[JobKind.ANALYSIS])(seat.analyse)
     signals.worker_process_init.connect(seat.take, weak=False)
     signals.worker_process_shutdown.connect(seat.leave, weak=False)
+    signals.setup_logging.connect(lambda **_: None, weak=False)  # whoever starts the process has set it up
     signals.worker_shutting_down.connect(lambda **_: seat.stopping.set(), weak=False)
     return app

@@ -100,17 +100,18 @@ def _doubt(manifest: Path, content: bytes, signature: bytes | None, where: Bundl
         signer(content, signature, Trust.of(where.trusted_keys, where.revoked_keys))
     except (NotSigned, KeyUnusable) as error:
         if not where.allow_unsigned:
-            raise _unsigned(manifest, str(error)) from error
+            raise _unsigned(manifest, where.directory, str(error)) from error
         log.warning("bundles-not-signed", manifest=str(manifest), problem=str(error))
         return str(error)
     return ""
 
 
-def _unsigned(manifest: Path, problem: str) -> Refused:
+def _unsigned(manifest: Path, directory: str, problem: str) -> Refused:
+    option = f" --directory {directory}" if directory else ""
     return Refused(
         "bundle_unsigned",
         f"No trusted key signed {manifest}: {problem}.",
-        f"Have its maker run: cds-plugin bundle sign --directory {manifest.parent}, and name that key in "
+        f"Have its maker run: cds-plugin bundle sign{option} --key FILE, and name that key in "
         "bundles.trusted_keys; for trials alone: bundles.allow_unsigned = true.",
     )
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import structlog
 
+from cds_plugin.discretion import places
 from cds_plugin.errors import CdsError, Refused, Unavailable
 
 log = structlog.get_logger("worker")
-
-FRAMES_LOGGED = 6
-"""The innermost calls, enough to find the line: never the error's text, which may quote a patient's name."""
 
 
 class StageFailed(Refused):
@@ -55,11 +51,6 @@ def stage(seconds: MutableMapping[str, float], name: str) -> Iterator[None]:
         raise
     except Exception as error:
         kind = type(error).__name__
-        log.error("stage-failed", stage=name, error=kind, at=_where(error))
+        log.error("stage-failed", stage=name, error=kind, at=places(error))
         raise StageFailed(name, kind) from error
     seconds[name] = round(time.perf_counter() - start, 4)
-
-
-def _where(error: Exception) -> list[str]:
-    calls = traceback.extract_tb(error.__traceback__)[-FRAMES_LOGGED:]
-    return [f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in calls]
