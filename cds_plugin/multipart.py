@@ -71,6 +71,7 @@ class MultipartReader:
         self._parts = 0
         self._part_bytes = 0
         self._over = False
+        self._failure: Refused | None = None
         self._parser = MultipartParser(
             boundary,
             {
@@ -89,16 +90,30 @@ class MultipartReader:
         self._parser.logger = _SILENT
 
     def feed(self, data: bytes) -> Sequence[PartEvent]:
-        """Return what these bytes complete, in order."""
+        """Return what these bytes complete, in order.
+
+        What stands before a fault is returned, too, whatever the pieces; the next call raises Refused.
+        """
         self._events = []
-        try:
-            self._parser.write(data)
-        except FormParserError as error:
-            raise _malformed("the body is no multipart body") from error
+        if self._failure is None:
+            self._failure = self._failure_of(data)
+        if self._failure is not None and not self._events:
+            raise self._failure
         return self._events
 
+    def _failure_of(self, data: bytes) -> Refused | None:
+        try:
+            self._parser.write(data)
+        except FormParserError:
+            return _malformed("the body is no multipart body")
+        except Refused as refusal:
+            return refusal
+        return None
+
     def finish(self) -> None:
-        """Say that the body ended. Raises Refused unless its closing delimiter was seen."""
+        """Say that the body ended. Raises Refused where it had a fault, or ended before it was closed."""
+        if self._failure is not None:
+            raise self._failure
         if not self._over:
             raise _malformed("the body ends before its closing delimiter")
 

@@ -89,6 +89,19 @@ def test_too_much_is_refused(body: bytes, bounds: MultipartBounds) -> None:
     assert refusal.value.code == "multipart_too_large"
 
 
+@pytest.mark.parametrize("fault", [b"--cut-here\r\nX y\r\n\r\n", b"--cut-here\r\n" + b"X: y\r\n" * 20])
+def test_what_stands_before_a_fault_is_complete_whatever_the_pieces(fault: bytes) -> None:
+    body = a_body([b"some content"]).removesuffix(b"--cut-here--\r\n") + fault
+    for size in (1, 7, len(body)):
+        reader = MultipartReader(BOUNDARY, WIDE)
+        events: list[object] = []
+        with pytest.raises(Refused, match="no multipart body"):
+            for start in range(0, len(body), size):
+                events += reader.feed(body[start : start + size])
+            reader.finish()
+        assert sum(isinstance(event, PartEnded) for event in events) == 1, size
+
+
 def test_an_endless_header_is_refused() -> None:
     reader = MultipartReader(BOUNDARY, WIDE)
     reader.feed(b"--cut-here\r\nX: ")
