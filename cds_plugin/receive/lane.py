@@ -239,6 +239,9 @@ class LaneProvider(OrderlyProvider):
 
     @property
     def _may_doze(self) -> bool:
+        """Return whether only the peer can bring something to do: a request may have come with the connection."""
+        if not self.event_queue.empty():
+            return False
         state = self.state_machine.current_state
         if state == ESTABLISHED:
             return time.monotonic() - self._passed_on > SILENCE_SECONDS

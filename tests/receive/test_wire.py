@@ -14,7 +14,7 @@ from pynetdicom.association import Association
 from ward import LOOPBACK, Ward
 
 from cds_plugin.receive.server import BoundedMessages
-from cds_plugin.wire import PDU_BYTES_ACCEPTED, QuickSocket
+from cds_plugin.wire import DOZE_SECONDS, PDU_BYTES_ACCEPTED, QuickSocket
 
 PAIR = (DERMOSCOPIC, ExplicitVRLittleEndian)
 
@@ -115,3 +115,15 @@ def _ticks(association: Association) -> int:
         with open(f"/proc/self/task/{thread.native_id}/status") as status:
             total += next(int(line.split()[1]) for line in status if line.startswith("voluntary"))
     return total
+
+
+def test_a_request_that_comes_with_the_connection_is_answered_at_once(ward: Ward) -> None:
+    """Asleep between the connection and its request, the listener would take `DOZE_SECONDS` every time."""
+    took = []
+    with ward.listening():
+        for _ in range(10):
+            started = time.monotonic()
+            association = ward.connected(PAIR)
+            took.append(time.monotonic() - started)
+            association.release()
+    assert min(took) < DOZE_SECONDS * 0.8, took
