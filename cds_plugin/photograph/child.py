@@ -43,7 +43,7 @@ def main() -> None:
     _die_with(parent)
     _be_harmless()
     channel = socket.socket(fileno=descriptor)
-    own_bytes = _address_space_bytes()
+    own_bytes = address_space_bytes()
     channel.send(READY)
     while (received := receive_request(channel)) is not None:
         if not _serve(channel, own_bytes, *received):
@@ -64,7 +64,8 @@ def _be_harmless() -> None:
     gdcm.Trace.ErrorOff()
 
 
-def _address_space_bytes() -> int:
+def address_space_bytes() -> int:
+    """Return what the loaded libraries have reserved; the limit is set above it."""
     with open("/proc/self/statm", encoding="ascii") as statm:
         return int(statm.read().split()[0]) * resource.getpagesize()
 
@@ -73,7 +74,7 @@ def _serve(channel: socket.socket, own_bytes: int, request: Request, file: int, 
     """Answer one request; return False when this process should not be trusted with another."""
     clean = True
     try:
-        answer: Reply | Refusal = _decode(request, own_bytes, file, pixels)
+        answer: Reply | Refusal = decode_limited(request, own_bytes, file, pixels)
     except Refused as error:
         answer = Refusal(error.code, error.message, error.action)
     except MemoryError:
@@ -94,7 +95,11 @@ def _serve(channel: socket.socket, own_bytes: int, request: Request, file: int, 
     return clean
 
 
-def _decode(request: Request, own_bytes: int, file: int, pixels: int) -> Reply:
+def decode_limited(request: Request, own_bytes: int, file: int, pixels: int) -> Reply:
+    """Return what was decoded of a file into `pixels`, with this process's memory limited; `file` is closed.
+
+    Raises Refused, MemoryError, and whatever a codec raises.
+    """
     with os.fdopen(file, "rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(0)

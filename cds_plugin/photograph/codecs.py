@@ -25,6 +25,7 @@ from cds_plugin.photograph.checks import (
     transfer_syntax_of,
 )
 from cds_plugin.photograph.codestream import (
+    END,
     Frame,
     damaged,
     read_frame,
@@ -96,7 +97,10 @@ def _decode_samples(dataset: Dataset, syntax: str) -> Samples:
     if syntax == RLELossless:
         return _through_pydicom(dataset, syntax, plugin="pydicom")
     if syntax in JPEG_PREDICTIVE:
-        _check_frame(read_frame(_encoded(dataset)), dataset)
+        frame = read_frame(_encoded(dataset))
+        _check_frame(frame, dataset)
+        if frame.adobe_transform not in (None, 0, 1):
+            raise damaged()  # no colour space of three components, and GDCM aborts over it
         return _through_pydicom(dataset, syntax, plugin="gdcm")
     assert syntax in JPEG_LS
     return _decode_ls(_encoded(dataset), dataset)
@@ -136,7 +140,9 @@ def _decode_dct(data: bytes, dataset: Dataset) -> tuple[Rgb, bytes | None]:
 
 def _decode_ls(data: bytes, dataset: Dataset) -> Samples:
     _check_frame(read_frame(data), dataset)
-    buffer, info = jpeg_ls.decode_pixel_data(data)
+    buffer, info = jpeg_ls.decode_pixel_data(
+        data + END
+    )  # CharLS spends seconds where a scan ends with the data
     rows, columns = frame_size(dataset)
     samples = np.frombuffer(buffer, dtype=np.uint8)
     if dataset.SamplesPerPixel == 1:

@@ -239,7 +239,7 @@ class LaneProvider(OrderlyProvider):
 
     @property
     def _may_doze(self) -> bool:
-        """Return whether only the peer can bring something to do: a request may have come with the connection."""
+        """Return whether only the peer can bring something to do; a request may come with the connection."""
         if not self.event_queue.empty():
             return False
         state = self.state_machine.current_state

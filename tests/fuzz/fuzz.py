@@ -20,7 +20,13 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 DOCUMENT, FIGURES = ROOT / "docs" / "fuzzing.md", ROOT / "docs" / "fuzzing.json"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-NAMES = ("pdus", "datasets", "bodies", "settings")
+DECODERS = (
+    *("jpeg", "jpeg-lossless", "jpeg-ls", "jpeg-2000", "rle", "native", "frames", "icc"),
+    *("png-files", "jpeg-files"),
+)
+NAMES = ("pdus", "datasets", "bodies", "settings", *DECODERS, "child")
+FEWER = {"child": 20}
+"""A target whose cases are this many times dearer than the others', and as many times fewer."""
 CHUNK = 20_000
 """Cases of one process: what it leaks, if anything, ends with it, and its corpus is taken in anew."""
 INPUT_SECONDS = 120
@@ -55,7 +61,8 @@ class Chunk:
     cases: int = 0
     growth: tuple[int, int, int] = (0, 0, 0)
     peak_rss_mib: int = 0
-    finding: str | None = None
+    findings: list[str] = field(default_factory=list)
+    ended_by_library: bool = False
 
 
 def main() -> int:
@@ -75,7 +82,7 @@ def main() -> int:
     found = 0
     for name in asked.targets or NAMES:
         before = len(_progress(asked.folder / name).findings)
-        after = _fuzzed(name, asked.folder / name, asked.cases, asked.seconds)
+        after = _fuzzed(name, asked.folder / name, asked.cases // FEWER.get(name, 1), asked.seconds)
         found += len(after.findings) - before
     if not asked.no_report:
         write_report({name: _progress(asked.folder / name) for name in NAMES})
@@ -105,8 +112,7 @@ def _fuzzed(name: str, folder: Path, cases: int, seconds: float) -> Progress:
         progress.peak_rss_mib = max(progress.peak_rss_mib, chunk.peak_rss_mib)
         if chunk.growth[0]:
             progress.growth.append((progress.cases, *chunk.growth))
-        if chunk.finding:
-            progress.findings.append({"after_cases": progress.cases, "what": chunk.finding})
+        progress.findings += [{"after_cases": progress.cases, "what": each} for each in chunk.findings]
         (folder / "state.json").write_text(json.dumps(asdict(progress), indent=1) + "\n")
         if len(progress.findings) - findings >= FINDINGS_AT_MOST or not (chunk.cases or _STOPPED):
             _say(f"{name}: given up after so many findings; see {folder / 'findings'}")
@@ -148,11 +154,24 @@ def _run(name: str, folder: Path, cases: int, seconds: float) -> Chunk:
         for line in _told(child, name, chunk):
             log.write(line)
         child.wait()
-    if child.returncode not in (0, INTERRUPTED, -signal.SIGTERM) and not chunk.finding:
-        chunk.finding = f"exit code {child.returncode}, see {folder / 'last.log'}"
-    if chunk.finding:
-        _say(f"{name}: {chunk.finding}")
+    if child.returncode not in (0, INTERRUPTED, -signal.SIGTERM) and not chunk.findings:
+        chunk.findings.append(f"exit code {child.returncode}, see last.log")
+    if chunk.ended_by_library and name in DECODERS:
+        chunk.findings[-1] += f"; {_in_the_child(name, folder)}"
+    for finding in chunk.findings:
+        _say(f"{name}: {finding}")
     return chunk
+
+
+def _in_the_child(name: str, folder: Path) -> str:
+    """Return what the product's decoder makes of the input that ended the process."""
+    last = max(
+        (each for each in (folder / "findings").iterdir() if each.is_file()),
+        key=lambda each: each.stat().st_mtime,
+    )
+    command = [sys.executable, str(HERE / "contained.py"), name, str(last)]
+    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or f"NOT CONTAINED: exit code {asked.returncode}"
 
 
 def _told(child: subprocess.Popen[str], name: str, chunk: Chunk) -> Iterator[str]:
@@ -162,9 +181,10 @@ def _told(child: subprocess.Popen[str], name: str, chunk: Chunk) -> Iterator[str
     for line in child.stderr:
         yield line
         if line.startswith("FINDING "):
-            chunk.finding = line.removeprefix("FINDING ").strip()[:400]
-        elif (error := LIBFUZZER_FINDING.search(line)) and not chunk.finding:
-            chunk.finding = error[1][:400]
+            chunk.findings.append(line.removeprefix("FINDING ").strip()[:400])
+        elif (error := LIBFUZZER_FINDING.search(line)) and not chunk.findings:
+            chunk.findings.append(error[1][:400])
+            chunk.ended_by_library = True
         elif total := TOTAL.search(line):
             chunk.cases = max(chunk.cases, int(total[1]))
         elif found := LINE.search(line):

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 import fuzz_bodies
+import fuzz_child
 import fuzz_datasets
+import fuzz_decoders
 import fuzz_pdus
 import fuzz_settings
+from forms import FORMS
 
 CORPUS = Path(__file__).parent / "corpus"
 """Small inputs of our own making, a folder per target; every test run says them again."""
@@ -47,6 +50,11 @@ TARGETS: Mapping[str, Target] = {
     "settings": Target(
         fuzz_settings.SettingsFiles, fuzz_settings.seeds, fuzz_settings.mutated, "settings files and rules"
     ),
+    **{
+        name: Target(fuzz_decoders.opening(name), form.seeds, form.mutated, form.about)
+        for name, form in FORMS.items()
+    },
+    "child": Target(fuzz_child.Children, fuzz_child.seeds, fuzz_child.mutated, "the decoding child itself"),
 }
 
 
