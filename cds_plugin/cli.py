@@ -46,6 +46,7 @@ COMMANDS: dict[str, Known] = {
     "backup": Known("Copy the database and the files of its rows while everything runs."),
     "restore": Known("Put a backup back, verified first."),
     "destinations": Known("List, pause, resume and retry destinations."),
+    "jobs": Known("List work; retry or discard what was given up."),
     "audit": Known("List and verify the audit trail."),
     "db": Known("Create or upgrade the database."),
     "tls": Known("Make certificates to try TLS with; show what is in one."),

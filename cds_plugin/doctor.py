@@ -16,8 +16,9 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from cds_db import joblist
 from cds_db.migrate import USABLE, Schema, compared, current
-from cds_db.session import open_engine
+from cds_db.session import open_engine, snapshot
 from cds_plugin.broker import broker_url
 from cds_plugin.checks import answers_echo, broker_answers, listener_answers
 from cds_plugin.config import (
@@ -73,6 +74,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if settings.tls.certificate is not None:
         yield _certificate(settings.tls, datetime.now(UTC))
     yield _rules(settings)
+    yield _jobs(settings)
     yield _listener(settings)
     if settings.web.enabled:
         yield _web(settings.web)
@@ -181,6 +183,21 @@ def _rules(settings: Settings) -> Finding:
     well = not any(each.never for each in told)
     detail = f"{len(settings.active_rules)} rules" + (f": {shown}" if shown else "")
     return Finding("rules", well, detail, "" if well else "See: cds-plugin rules check")
+
+
+def _jobs(settings: Settings) -> Finding:
+    """Name the work that was given up."""
+    try:
+        with snapshot(open_engine(settings.database.url)) as session:
+            dead = joblist.counted(session)
+    except SQLAlchemyError as error:
+        return Finding("jobs", False, f"can't be read: {type(error).__name__}", "See database.")
+    if not dead:
+        return Finding("jobs", True, "nothing was given up")
+    shown = ", ".join(f"{number} {kind}" for kind, number in sorted(dead.items()))
+    return Finding(
+        "jobs", False, f"given up: {shown}", "See: cds-plugin jobs list --state dead; retry or discard them."
+    )
 
 
 def _listener(settings: Settings) -> Finding:

@@ -105,12 +105,19 @@ class Reporter:
             )
         return partial(send_report, peer, self.settings.listener.ae_title)
 
-    def _write(self, lease: Lease, change: Callable[[Session, datetime], None]) -> None:
+    def _write(
+        self, lease: Lease, change: Callable[[Session, datetime], None], given_up: str | None = None
+    ) -> None:
         """Write how the job ended, together with the end of the claim or not at all."""
         lease.end()
         with transaction(self.engine) as session:
             change(session, datetime.now(UTC))
-            if not jobs.finish(session, lease.job_id, lease.owner):
+            ended = (
+                jobs.finish(session, lease.job_id, lease.owner)
+                if given_up is None
+                else jobs.bury(session, lease.job_id, lease.owner, given_up)
+            )
+            if not ended:
                 raise LeaseLost(f"job {lease.job_id}")
 
     def _later(
@@ -123,6 +130,7 @@ class Reporter:
                 lambda session, at: commitment.give_up(
                     session, commitment_id, error.message, now=at, actor=ACTOR
                 ),
+                given_up=error.message,
             )
             log.error("commitment given up", job=lease.job_id, problem=error.code)
             return

@@ -80,7 +80,7 @@ class Asker:
                 asking.give_up(session, delivery_id, now=now, actor=ACTOR)
                 state = Settled(AskedState.FAILED)
             if not isinstance(state, Question):
-                self._put_down(session, lease, state, now)
+                self._put_down(session, lease, delivery_id, state, now)
         if isinstance(state, Question):
             self._ask(lease, delivery_id, destination_of(self.settings, self.breaker.destination), state)
         else:
@@ -106,14 +106,23 @@ class Asker:
         now = datetime.now(UTC)
         with transaction(self.engine) as session:
             lease.fence(session)
-            self._put_down(session, lease, asking.next_question(session, delivery_id, now), now)
+            state = asking.next_question(session, delivery_id, now)
+            self._put_down(session, lease, delivery_id, state, now)
 
     def _put_down(
-        self, session: Session, lease: Lease, state: Question | Settled | Waiting, now: datetime
+        self,
+        session: Session,
+        lease: Lease,
+        delivery_id: int,
+        state: Question | Settled | Waiting,
+        now: datetime,
     ) -> None:
         """Finish the job, or hand it back until it is due again."""
         job_id, owner = lease.job_id, lease.owner
         match state:
+            case Settled(AskedState.FAILED):
+                reason = session.get_one(Delivery, delivery_id).last_error
+                jobs.bury(session, job_id, owner, reason or "not vouched for")
             case Settled():
                 jobs.finish(session, job_id, owner)
             case Waiting(until):

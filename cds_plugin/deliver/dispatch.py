@@ -17,6 +17,7 @@ from cds_db.session import snapshot
 from cds_db.stages import JobKind
 from cds_plugin.commitment.reporter import Reporter
 from cds_plugin.deliver.task import Deliverer
+from cds_plugin.discretion import places
 
 log = structlog.get_logger()
 
@@ -66,10 +67,14 @@ class Dispatcher:
     def _run(self, job_id: int, kind: JobKind) -> None:
         with self._lock:
             self._waiting.discard(job_id)
-        if kind is JobKind.COMMITMENT:
-            self._reporter.run(job_id)
-        else:
-            self._deliverer.run(job_id)
+        try:
+            if kind is JobKind.COMMITMENT:
+                self._reporter.run(job_id)
+            else:
+                self._deliverer.run(job_id)
+        except Exception as error:
+            log.error("job crashed", job=job_id, kind=kind, error=type(error).__name__, at=places(error))
+            raise
 
     def _look_up(self, job_id: int) -> tuple[JobKind, str | None] | None:
         """Return the kind of a job that is ours, and the destination of a delivery."""

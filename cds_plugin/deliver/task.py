@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event
 
 import structlog
@@ -194,7 +195,7 @@ class Deliverer:
     def _outgoing(self, result: Result) -> Outgoing:
         """Return the file of a result after checking that its bytes are those that were recorded."""
         path = self.settings.storage.directory / result.path
-        if not path.is_file() or sha256_of(path) != result.sha256:
+        if not path.is_file() or _digest(path) != result.sha256:
             raise Refused(
                 "result_changed",
                 f"{result.path} is not the file that was recorded",
@@ -218,6 +219,7 @@ class Deliverer:
                 detail=answer.as_detail(),
                 transfer_syntax_uid=answer.sent_in,
             )
+            jobs.progress(session, work.job_id, work.owner)
 
     def _finish(self, work: Work, destination: Destination, lease: Lease) -> None:
         """End the delivery; where the destination is to vouch for it, the same job asks it next."""
@@ -257,3 +259,13 @@ class Deliverer:
         with transaction(self.engine) as session:
             lease.fence(session)
             yield session, datetime.now(UTC)
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file; raises Unavailable where the storage fails."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise Unavailable(
+            "storage_fails", f"A result can't be read: {error.strerror}", "Look at storage.directory."
+        ) from error

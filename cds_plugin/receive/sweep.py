@@ -18,7 +18,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from cds_db import audit, jobs, processes, retention, studies
+from cds_db import audit, dead_letters, jobs, processes, retention, studies
 from cds_db.models import Association, AuditEntry, Instance, Result
 from cds_db.retention import Marked
 from cds_db.session import snapshot, transaction
@@ -88,7 +88,8 @@ class Sweeper:
         """Run every step that is due; return whether all of them worked."""
         now = time.monotonic()
         due = [step for step, every in self._slow_steps.items() if self._is_due(step, every, now)]
-        return all([self._try(step) for step in (self.close, self.wake_due, self.seal, *due, self._purge)])
+        always = (self.close, self.give_up_lost, self.wake_due, self.seal)
+        return all([self._try(step) for step in (*always, *due, self._purge)])
 
     def close(self) -> None:
         """Close complete revisions; the worker is woken after the commit."""
@@ -101,6 +102,15 @@ class Sweeper:
         with snapshot(self._engine) as session:
             due = jobs.due(session, datetime.now(UTC), WAKE_LIMIT)
         self._wake(due)
+
+    def give_up_lost(self) -> None:
+        """Make dead letters of the jobs that took too many processes with them."""
+        with snapshot(self._engine) as session:
+            lost = jobs.lost_too_often(session, datetime.now(UTC), WAKE_LIMIT)
+        for job_id in lost:
+            with transaction(self._engine) as session:
+                reason = dead_letters.bury_lost(session, job_id, now=datetime.now(UTC), actor=PROCESS_NAME)
+            log.error("job given up", job=job_id, reason=reason)
 
     def seal(self) -> None:
         """Link every committed audit row into the hash chain."""

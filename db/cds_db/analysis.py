@@ -48,7 +48,7 @@ def start_analysis(session: Session, revision_id: int, *, now: datetime, actor: 
     revision = locked_revision(session, revision_id)
     again = revision.stage is Stage.ANALYSING
     if not again:
-        move(revision, Stage.ANALYSING)
+        move(revision, Stage.ANALYSING, now)
     event = Event.ANALYSIS_RETRIED if again else Event.ANALYSIS_STARTED
     note(session, revision, event, now=now, actor=actor, detail={})
 
@@ -133,7 +133,7 @@ def finish_analysis(
     revision = locked_revision(session, revision_id)
     results = results_of(session, revision_id)
     _check_reports(session, revision, results)
-    move(revision, Stage.DELIVERING if destinations else Stage.COMPLETE)
+    move(revision, Stage.DELIVERING if destinations else Stage.COMPLETE, now)
     wanted = {name: " ".join(each) for name, each in (kinds or {}).items()}
     detail: dict[str, Json] = {"results": len(results), "destinations": list(destinations), "kinds": wanted}
     note(session, revision, Event.ANALYSIS_FINISHED, now=now, actor=actor, detail=detail)
@@ -145,7 +145,7 @@ def finish_analysis(
 def fail_analysis(session: Session, revision_id: int, *, reason: str, now: datetime, actor: str) -> None:
     """Give an analysis up for good; `reason` says why. Raises IllegalMove."""
     revision = locked_revision(session, revision_id)
-    move(revision, Stage.FAILED)
+    move(revision, Stage.FAILED, now)
     revision.failure = shortened(reason)
     note(
         session,

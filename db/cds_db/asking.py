@@ -20,7 +20,7 @@ from cds_db.events import Event, Outcome
 from cds_db.locks import locked_delivery
 from cds_db.models import AskedCommitment, DeliveredObject, Delivery, Job, Result
 from cds_db.moves import shortened
-from cds_db.stages import AskedState, JobKind, JobState
+from cds_db.stages import AskedState, JobKind, JobState, check_move
 from cds_db.trail import note
 
 TIMES_ASKED = 5
@@ -178,7 +178,7 @@ def record_answer(session: Session, answer: CommitmentAnswer, *, now: datetime, 
 def give_up(session: Session, delivery_id: int, *, now: datetime, actor: str) -> None:
     """Note that a destination will not be asked again; what it took stays delivered."""
     delivery = locked_delivery(session, delivery_id)
-    delivery.commitment = AskedState.FAILED
+    _move(delivery, AskedState.FAILED)
     delivery.last_error = delivery.last_error or "the destination does not vouch for every object"
     note(
         session,
@@ -236,7 +236,25 @@ def _settle(session: Session, delivery: Delivery) -> None:
         DeliveredObject.delivery_id == delivery.id, DeliveredObject.committed_at.is_(None)
     )
     if session.scalar(missing.limit(1)) is None:
-        delivery.commitment, delivery.last_error = AskedState.COMMITTED, None
+        _move(delivery, AskedState.COMMITTED)
+        delivery.last_error = None
+        _end_dead(session, delivery.id)
+
+
+def _move(delivery: Delivery, to: AskedState) -> None:
+    if delivery.commitment is not None and delivery.commitment is not to:
+        check_move(delivery.commitment, to)
+    delivery.commitment = to
+
+
+def _end_dead(session: Session, delivery_id: int) -> None:
+    """Let the job of a question that was given up be done: the answer came all the same."""
+    session.execute(
+        update(Job)
+        .where(Job.kind == JobKind.DELIVERY, Job.subject_id == delivery_id, Job.state == JobState.DEAD)
+        .values(state=JobState.DONE, last_error=None),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def _wake(session: Session, delivery_id: int, now: datetime) -> None:

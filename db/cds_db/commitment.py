@@ -21,7 +21,7 @@ from cds_db.columns import Json, canonical_json
 from cds_db.events import Event, Outcome
 from cds_db.locks import insert_if_absent, locked_commitment
 from cds_db.models import Commitment, Instance, Job
-from cds_db.stages import CommitmentState, JobKind, JobState
+from cds_db.stages import CommitmentState, JobKind, JobState, check_move, check_revival
 
 PENDING_OF_ONE_REQUESTER = 1000
 """Requests of one AE title that wait for their report: a week of a busy modality."""
@@ -175,6 +175,7 @@ def note_reported(
 ) -> None:
     """Note that the requester took the report; `not_held` maps SOP Instance UIDs to failure reasons."""
     row = locked_commitment(session, commitment_id)
+    check_move(row.state, CommitmentState.REPORTED)
     row.state, row.reported_at, row.not_held = CommitmentState.REPORTED, now, len(not_held)
     row.referenced, row.last_error = {}, None
     some = {uid: f"0x{reason:04X}" for uid, reason in list(not_held.items())[:FAILURES_IN_AUDIT]}
@@ -199,10 +200,15 @@ def note_attempt(session: Session, commitment_id: int, error: str, *, now: datet
     _audit(session, Event.COMMITMENT_RETRIED, row, now=now, actor=actor, detail=detail)
 
 
-def give_up(session: Session, commitment_id: int, error: str, *, now: datetime, actor: str) -> None:
-    """Note that the requester was not reached and will not be tried again."""
+def give_up(
+    session: Session, commitment_id: int, error: str, *, now: datetime, actor: str, keep: bool = False
+) -> None:
+    """Note that the requester gets no report. `keep`: what it asked for stays known, for `revive`."""
     row = locked_commitment(session, commitment_id)
-    row.state, row.referenced, row.last_error = CommitmentState.FAILED, {}, error
+    check_move(row.state, CommitmentState.FAILED)
+    row.state, row.last_error = CommitmentState.FAILED, error
+    if not keep:
+        row.referenced = {}
     detail: Mapping[str, Json] = {"error": error}
     _audit(
         session,
@@ -213,6 +219,26 @@ def give_up(session: Session, commitment_id: int, error: str, *, now: datetime, 
         outcome=Outcome.SERIOUS_FAILURE,
         detail=detail,
     )
+
+
+def revive(session: Session, commitment_id: int, *, now: datetime, actor: str) -> bool:
+    """Let a report that was given up be tried anew; False where what was asked for is no longer known."""
+    row = locked_commitment(session, commitment_id)
+    if not row.referenced:
+        return False
+    if row.state is not CommitmentState.PENDING:
+        check_revival(row.state, CommitmentState.PENDING)
+        row.state, row.requested_at = CommitmentState.PENDING, now
+    _audit(session, Event.COMMITMENT_REVIVED, row, now=now, actor=actor, outcome=Outcome.SUCCESS, detail={})
+    return True
+
+
+def discard(session: Session, commitment_id: int) -> str:
+    """End a report that was given up, and return its transaction UID. Raises IllegalMove."""
+    row = locked_commitment(session, commitment_id)
+    check_move(row.state, CommitmentState.DISCARDED)
+    row.state, row.referenced = CommitmentState.DISCARDED, {}
+    return row.transaction_uid
 
 
 def _asked_again(session: Session, request: CommitmentRequest, now: datetime) -> int:
@@ -227,12 +253,14 @@ def _asked_again(session: Session, request: CommitmentRequest, now: datetime) ->
         execution_options={"populate_existing": True},
     ).one()
     if row.state is not CommitmentState.PENDING:
+        check_revival(row.state, CommitmentState.PENDING)
         row.state, row.referenced, row.requested_at = (
             CommitmentState.PENDING,
             _document(request.references),
             now,
         )
-        job.state, job.attempts, job.not_before, job.woken_at = JobState.WAITING, 0, now, None
+        job.state, job.attempts, job.lost = JobState.WAITING, 0, 0
+        job.not_before, job.woken_at = now, None
     session.flush()
     return job.id
 

@@ -12,8 +12,8 @@ from cds_db.columns import Json
 from cds_db.events import Event, Outcome
 from cds_db.locks import insert_if_absent, locked_delivery
 from cds_db.models import DeliveredObject, Delivery, Result, Revision
-from cds_db.moves import move, shortened
-from cds_db.stages import AskedState, DeliveryState, IllegalMove, Stage
+from cds_db.moves import move, move_delivery, shortened
+from cds_db.stages import AskedState, DeliveryState, IllegalMove, Stage, check_move
 from cds_db.trail import note
 
 DEFAULT_RETRY = timedelta(hours=72)
@@ -144,19 +144,19 @@ def finish_delivery(
     delivery, missing = delivery_objects(session, delivery_id)
     if missing:
         raise IllegalMove(f"{len(missing)} objects of delivery {delivery_id} were not taken yet")
-    delivery.state = DeliveryState.DELIVERED
+    move_delivery(delivery, DeliveryState.DELIVERED)
     delivery.delivered_at = now
     delivery.last_error = None
     if ask:
         delivery.commitment = AskedState.PENDING
     note(session, delivery, Event.DELIVERY_FINISHED, now=now, actor=actor, detail={})
-    _settle(session, delivery)
+    settle(session, delivery, now)
 
 
 def fail_delivery(session: Session, delivery_id: int, error: str, *, now: datetime, actor: str) -> None:
     """Give a delivery up for good: the destination will never take an object. Raises IllegalMove."""
     delivery = _pending(session, delivery_id)
-    delivery.state = DeliveryState.FAILED
+    move_delivery(delivery, DeliveryState.FAILED)
     delivery.last_error = shortened(error)
     note(
         session,
@@ -167,7 +167,23 @@ def fail_delivery(session: Session, delivery_id: int, error: str, *, now: dateti
         detail={"error": delivery.last_error},
         outcome=Outcome.SERIOUS_FAILURE,
     )
-    _settle(session, delivery)
+    settle(session, delivery, now)
+
+
+def discard_delivery(session: Session, delivery_id: int, why: str, *, now: datetime) -> Delivery:
+    """End a delivery that was given up, or the question for its commitment. Raises IllegalMove.
+
+    The revision stands as discarded once none of its deliveries is pending or failed.
+    """
+    delivery = locked_delivery(session, delivery_id)
+    if delivery.state is DeliveryState.DELIVERED and delivery.commitment is AskedState.FAILED:
+        check_move(delivery.commitment, AskedState.DISCARDED)
+        delivery.commitment = AskedState.DISCARDED
+    else:
+        move_delivery(delivery, DeliveryState.DISCARDED)
+        settle(session, delivery, now)
+    delivery.last_error = shortened(why)
+    return delivery
 
 
 def _pending(session: Session, delivery_id: int) -> Delivery:
@@ -177,15 +193,18 @@ def _pending(session: Session, delivery_id: int) -> Delivery:
     return delivery
 
 
-def _settle(session: Session, delivery: Delivery) -> None:
-    """Move the revision once none of its deliveries is pending."""
+def settle(session: Session, delivery: Delivery, now: datetime) -> None:
+    """Move the revision of a locked delivery once none of its deliveries is pending."""
     session.flush()
     states = set(session.scalars(select(Delivery.state).where(Delivery.revision_id == delivery.revision_id)))
     if DeliveryState.PENDING in states:
         return
     revision = session.get_one(Revision, delivery.revision_id)
     if DeliveryState.FAILED in states:
-        revision.failure = "not every destination took the results"
-        move(revision, Stage.FAILED)
+        to, revision.failure = Stage.FAILED, "not every destination took the results"
+    elif DeliveryState.DISCARDED in states:
+        to, revision.failure = Stage.DISCARDED, "a delivery was discarded"
     else:
-        move(revision, Stage.COMPLETE)
+        to, revision.failure = Stage.COMPLETE, None
+    if revision.stage is not to:
+        move(revision, to, now)

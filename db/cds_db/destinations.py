@@ -19,7 +19,15 @@ from cds_db.locks import locked_delivery, locked_revision
 from cds_db.models import Delivery, DestinationState, Job, Revision
 from cds_db.moves import revive
 from cds_db.resting import UNSEEN, Rest, locked_state
-from cds_db.stages import AskedState, DeliveryState, IllegalMove, JobKind, JobState, Stage
+from cds_db.stages import (
+    AskedState,
+    DeliveryState,
+    IllegalMove,
+    JobKind,
+    JobState,
+    Stage,
+    check_revival,
+)
 from cds_db.trail import note
 
 
@@ -95,16 +103,21 @@ def retry(
     wanted = (
         select(Delivery.id)
         .join(Revision, Revision.id == Delivery.revision_id)
-        .where(Delivery.destination == name, Delivery.state != DeliveryState.HELD)
-        .where(Revision.stage != Stage.CONFLICT)
+        .where(
+            Delivery.destination == name,
+            Delivery.state.not_in((DeliveryState.HELD, DeliveryState.DISCARDED)),
+            Revision.stage != Stage.CONFLICT,
+        )
         .order_by(Revision.study_instance_uid, Revision.number)
     )
     if study_instance_uid is not None:
         wanted = wanted.where(Revision.study_instance_uid == study_instance_uid)
     done = (Delivery.state == DeliveryState.DELIVERED) & (
-        Delivery.commitment.is_(None) | (Delivery.commitment == AskedState.COMMITTED)
+        Delivery.commitment.is_(None) | Delivery.commitment.in_((AskedState.COMMITTED, AskedState.DISCARDED))
     )
-    return sum(_retry(session, each, now, actor) for each in session.scalars(wanted.where(~done)).all())
+    return sum(
+        retry_delivery(session, each, now, actor) for each in session.scalars(wanted.where(~done)).all()
+    )
 
 
 def lines(session: Session) -> dict[str, DestinationLine]:
@@ -113,15 +126,17 @@ def lines(session: Session) -> dict[str, DestinationLine]:
     return {name: _line(session, name) for name in sorted(names)}
 
 
-def _retry(session: Session, delivery_id: int, now: datetime, actor: str) -> bool:
+def retry_delivery(session: Session, delivery_id: int, now: datetime, actor: str) -> bool:
+    """Let one delivery, or the question for its commitment, begin anew; False where nothing leads back."""
     delivery = locked_delivery(session, delivery_id)
     if delivery.state is DeliveryState.FAILED:
         revision = locked_revision(session, delivery.revision_id)
         if revision.stage is not Stage.DELIVERING:
             try:
-                revive(revision)
+                revive(revision, Stage.DELIVERING, now)
             except IllegalMove:
                 return False
+        check_revival(delivery.state, DeliveryState.PENDING)
         delivery.state = DeliveryState.PENDING
     if delivery.commitment is AskedState.FAILED:
         delivery.commitment = AskedState.PENDING
@@ -131,7 +146,8 @@ def _retry(session: Session, delivery_id: int, now: datetime, actor: str) -> boo
         execution_options={"populate_existing": True},
     ).one()
     if job.state is not JobState.RUNNING:
-        job.state, job.attempts, job.not_before, job.woken_at = JobState.WAITING, 0, now, None
+        job.state, job.attempts, job.lost = JobState.WAITING, 0, 0
+        job.not_before, job.woken_at = now, None
     note(session, delivery, Event.DELIVERY_REVIVED, now=now, actor=actor, detail={})
     return True
 

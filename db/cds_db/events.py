@@ -38,6 +38,7 @@ class Event(StrEnum):
     ANALYSIS_FINISHED = "analysis-finished"
     ANALYSIS_RETRIED = "analysis-retried"
     ANALYSIS_FAILED = "analysis-failed"
+    ANALYSIS_REVIVED = "analysis-revived"
     DELIVERY_STARTED = "delivery-started"
     OBJECT_DELIVERED = "object-delivered"
     DELIVERY_RETRIED = "delivery-retried"
@@ -60,6 +61,9 @@ class Event(StrEnum):
     COMMITMENT_REPORTED = "commitment-reported"
     COMMITMENT_RETRIED = "commitment-retried"
     COMMITMENT_FAILED = "commitment-failed"
+    COMMITMENT_REVIVED = "commitment-revived"
+    JOB_DISCARDED = "job-discarded"
+    STATE_OVERDUE = "state-overdue"
     PEER_QUERIED = "peer-queried"
     PULL_STARTED = "pull-started"
     PULL_FINISHED = "pull-finished"
@@ -120,6 +124,7 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.ANALYSIS_FINISHED: ACTIVITY,
     Event.ANALYSIS_RETRIED: ACTIVITY,
     Event.ANALYSIS_FAILED: ACTIVITY,
+    Event.ANALYSIS_REVIVED: ACTIVITY,
     Event.DELIVERY_STARTED: BEGIN_TRANSFERRING,
     Event.OBJECT_DELIVERED: TRANSFERRED,
     Event.DELIVERY_RETRIED: BEGIN_TRANSFERRING,
@@ -142,6 +147,9 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.COMMITMENT_REPORTED: ACTIVITY,
     Event.COMMITMENT_RETRIED: ACTIVITY,
     Event.COMMITMENT_FAILED: ACTIVITY,
+    Event.COMMITMENT_REVIVED: ACTIVITY,
+    Event.JOB_DISCARDED: ACTIVITY,
+    Event.STATE_OVERDUE: ACTIVITY,
     Event.PEER_QUERIED: QUERY,
     Event.PULL_STARTED: BEGIN_TRANSFERRING,
     Event.PULL_FINISHED: TRANSFERRED,

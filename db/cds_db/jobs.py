@@ -6,24 +6,34 @@ studies.py in one transaction. Clocks of several machines must agree to within a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from cds_db.locks import lock_study_of_job
 from cds_db.models import Delivery, DestinationState, Job, Revision
 from cds_db.resting import left_alone
-from cds_db.stages import JobKind, JobState
+from cds_db.stages import JobKind, JobState, check_move
 from cds_db.turns import MEMORY, Waiting, next_in_turn
 
 MAX_ATTEMPTS = 5
 """Claims without progress after which one picture is given up: what kills five workers is not bad luck."""
+LOST_MOST: Mapping[JobKind, int] = {
+    JobKind.ANALYSIS: MAX_ATTEMPTS + 2,
+    JobKind.DELIVERY: MAX_ATTEMPTS,
+    JobKind.COMMITMENT: MAX_ATTEMPTS,
+}
+"""So many processes in a row may die with a job, or lose its lease; then nobody else gets it. An analysis has
+two more: its worker gives up single pictures first."""
 WAKE_AGAIN_SECONDS = 15
 """A job that nobody claimed by then is woken again: its message was lost, or its worker died with it."""
+
+
+_UNSEEN = {"synchronize_session": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +71,18 @@ def claim(session: Session, job_id: int, *, owner: str, now: datetime, lease: ti
     lock_study_of_job(session, job_id)
     taken = session.execute(
         update(Job)
-        .where(Job.id == job_id, or_(_waiting_and_due(now), _lease_ran_out(now)))
+        .where(Job.id == job_id, _may_be_taken(now))
         .values(
             state=JobState.RUNNING,
             attempts=Job.attempts + 1,
+            lost=Job.lost + case((Job.state == JobState.RUNNING, 1), else_=0),
             lease_owner=owner,
             lease_until=now + lease,
             woken_at=None,
             claimed_at=now,
         )
         .returning(Job.kind, Job.subject_id, Job.attempts),
-        execution_options={"synchronize_session": False},
+        execution_options=_UNSEEN,
     ).one_or_none()
     return None if taken is None else Claim(job_id, *taken)
 
@@ -83,7 +94,7 @@ def renew(session: Session, job_id: int, owner: str, until: datetime) -> bool:
 
 def progress(session: Session, job_id: int, owner: str) -> bool:
     """Count the attempts anew: a part of the work is done. False where the lease is lost."""
-    return _change(session, job_id, owner, attempts=1)
+    return _change(session, job_id, owner, attempts=1, lost=0)
 
 
 def finish(session: Session, job_id: int, owner: str) -> bool:
@@ -126,7 +137,7 @@ def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]
     wanted = (
         select(Job.id, Job.kind)
         .where(
-            or_(_waiting_and_due(now), _lease_ran_out(now)),
+            _may_be_taken(now),
             or_(Job.woken_at.is_(None), Job.woken_at <= again),
             *_may_be_sent(session, now),
         )
@@ -141,7 +152,7 @@ def next_analysis(session: Session, now: datetime) -> int | None:
     waiting = (
         select(func.min(Job.id), Revision.calling_ae, Job.priority, func.min(Job.not_before))
         .join(Revision, Revision.id == Job.subject_id)
-        .where(Job.kind == JobKind.ANALYSIS, or_(_waiting_and_due(now), _lease_ran_out(now)))
+        .where(Job.kind == JobKind.ANALYSIS, _may_be_taken(now))
         .group_by(Revision.calling_ae, Job.priority)
     )
     served = (
@@ -156,6 +167,30 @@ def next_analysis(session: Session, now: datetime) -> int | None:
     return None if chosen is None else chosen.job_id
 
 
+def lost_too_often(session: Session, now: datetime, limit: int) -> list[int]:
+    """Return the jobs that nobody may take any more, because whoever had them was lost."""
+    wanted = select(Job.id).where(_lease_ran_out(now), ~_may_be_lost_again()).order_by(Job.id)
+    return list(session.scalars(wanted.limit(limit)))
+
+
+def bury_lost(session: Session, job_id: int, now: datetime) -> str | None:
+    """Give up a job of `lost_too_often` and return why; None where it is none of them any more."""
+    lock_study_of_job(session, job_id)
+    owner = session.scalar(select(Job.lease_owner).where(Job.id == job_id))
+    count = session.execute(
+        update(Job)
+        .where(Job.id == job_id, _lease_ran_out(now), ~_may_be_lost_again())
+        .values(state=JobState.DEAD, lost=Job.lost + 1, lease_owner=None, lease_until=None)
+        .returning(Job.lost),
+        execution_options=_UNSEEN,
+    ).scalar_one_or_none()
+    if count is None:
+        return None
+    reason = f"{count} processes in a row died with it or lost its lease; the last one was {owner}"
+    session.execute(update(Job).where(Job.id == job_id).values(last_error=reason), execution_options=_UNSEEN)
+    return reason
+
+
 def mark_woken(session: Session, ids: Sequence[int], now: datetime) -> None:
     """Note that the broker took a message for these jobs; one just being claimed needs no note."""
     still_due = or_(Job.state == JobState.WAITING, _lease_ran_out(now))
@@ -163,7 +198,7 @@ def mark_woken(session: Session, ids: Sequence[int], now: datetime) -> None:
     chosen = list(session.scalars(free))
     session.execute(
         update(Job).where(Job.id.in_(chosen)).values(woken_at=now),
-        execution_options={"synchronize_session": False},
+        execution_options=_UNSEEN,
     )
 
 
@@ -188,13 +223,25 @@ def _lease_ran_out(now: datetime) -> ColumnElement[bool]:
     return and_(Job.state == JobState.RUNNING, Job.lease_until < now)
 
 
+def _may_be_taken(now: datetime) -> ColumnElement[bool]:
+    return or_(_waiting_and_due(now), and_(_lease_ran_out(now), _may_be_lost_again()))
+
+
+def _may_be_lost_again() -> ColumnElement[bool]:
+    most = case(*((Job.kind == kind, most) for kind, most in LOST_MOST.items()))
+    return Job.lost + 1 < most
+
+
 def _change(session: Session, job_id: int, owner: str, **values: Any) -> bool:
+    if "state" in values:
+        check_move(JobState.RUNNING, values["state"])
+        values["lost"] = 0
     lock_study_of_job(session, job_id)
     changed = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state == JobState.RUNNING, Job.lease_owner == owner)
         .values(**values)
         .returning(Job.id),
-        execution_options={"synchronize_session": False},
+        execution_options=_UNSEEN,
     ).one_or_none()
     return changed is not None

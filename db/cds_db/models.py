@@ -109,6 +109,8 @@ class Revision(Base):
     opened_at: Mapped[datetime] = mapped_column(Instant)
     last_received_at: Mapped[datetime] = mapped_column(Instant)
     closed_at: Mapped[datetime | None] = mapped_column(Instant)
+    moved_at: Mapped[datetime | None] = mapped_column(Instant)
+    """When it came to its stage; None: before that was noted."""
     failure: Mapped[str | None] = mapped_column(Words)
     quiet_seconds: Mapped[float | None] = mapped_column(Float)
     priority: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -305,6 +307,8 @@ class Job(Base):
     subject_id: Mapped[int] = mapped_column(RowId)
     state: Mapped[JobState] = mapped_column(enum_of(JobState))
     attempts: Mapped[int]
+    lost: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many processes in a row took it and never said what became of it."""
     not_before: Mapped[datetime] = mapped_column(Instant)
     woken_at: Mapped[datetime | None] = mapped_column(Instant)
     lease_owner: Mapped[str | None] = mapped_column(Words)
@@ -377,7 +381,10 @@ class PulledInstance(Base):
 
 
 class Process(Base):
-    """A process of this product that said hello; `seen_at` is its last sign of life."""
+    """A process of this product that said hello; `seen_at` is its last sign of life.
+
+    `worked_at` is when it last took something from the broker or finished a round; None: it has no such part.
+    """
 
     __tablename__ = "processes"
 
@@ -386,6 +393,19 @@ class Process(Base):
     pid: Mapped[int] = mapped_column(primary_key=True)
     started_at: Mapped[datetime] = mapped_column(Instant)
     seen_at: Mapped[datetime] = mapped_column(Instant)
+    worked_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class Overdue(Base):
+    """A state that lasts longer than its limit, once the sweeper said so; `since` is when it began."""
+
+    __tablename__ = "overdue"
+
+    subject: Mapped[str] = mapped_column(String(16), primary_key=True)
+    subject_id: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16), primary_key=True)
+    since: Mapped[datetime] = mapped_column(Instant)
+    said_at: Mapped[datetime] = mapped_column(Instant)
 
 
 class AuditEntry(Base):

@@ -1,4 +1,4 @@
-"""The one function that moves a revision, and what putting a study on hold means."""
+"""The functions that move a revision or a delivery, and what putting a study on hold means."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from sqlalchemy.orm import Session
 from cds_db.models import Delivery, Job, Revision, Study
 from cds_db.stages import (
     HOLDABLE,
-    REVIVALS,
     DeliveryState,
-    IllegalMove,
     JobKind,
     JobState,
     Stage,
     check_move,
+    check_revival,
 )
 
 ON_HOLD = "the study is on hold: its instances disagree about the patient"
@@ -24,17 +23,28 @@ ERROR_LENGTH = 500
 """Longer texts of foreign errors are cut."""
 
 
-def move(revision: Revision, to: Stage) -> None:
+def move(revision: Revision, to: Stage, now: datetime) -> None:
     """Move a revision whose study is locked. Raises IllegalMove."""
     check_move(revision.stage, to)
-    revision.stage = to
+    revision.stage, revision.moved_at = to, now
 
 
-def revive(revision: Revision) -> None:
+def move_delivery(delivery: Delivery, to: DeliveryState) -> None:
+    """Move a delivery whose study is locked. Raises IllegalMove."""
+    check_move(delivery.state, to)
+    delivery.state = to
+
+
+def discard_revision(revision: Revision, why: str, now: datetime) -> None:
+    """End a revision whose study is locked for good. Raises IllegalMove."""
+    move(revision, Stage.DISCARDED, now)
+    revision.failure = shortened(why)
+
+
+def revive(revision: Revision, to: Stage, now: datetime) -> None:
     """Let a revision whose study is locked go on after all. Raises IllegalMove where its stage has no way."""
-    if revision.stage not in REVIVALS:
-        raise IllegalMove(f"{revision.stage} can't be revived")
-    revision.stage, revision.failure = REVIVALS[revision.stage], None
+    check_revival(revision.stage, to)
+    revision.stage, revision.moved_at, revision.failure = to, now, None
 
 
 def hold(session: Session, study: Study, now: datetime) -> tuple[int, ...]:
@@ -45,7 +55,7 @@ def hold(session: Session, study: Study, now: datetime) -> tuple[int, ...]:
     )
     revisions = list(session.scalars(wanted.order_by(Revision.number)))
     for revision in revisions:
-        move(revision, Stage.CONFLICT)
+        move(revision, Stage.CONFLICT, now)
     _hold_work(session, [revision.id for revision in revisions])
     return tuple(revision.number for revision in revisions)
 
@@ -56,12 +66,11 @@ def shortened(text: str) -> str:
 
 
 def _hold_work(session: Session, revisions: list[int]) -> None:
-    unsent = select(Delivery).where(
-        Delivery.revision_id.in_(revisions), Delivery.state != DeliveryState.DELIVERED
-    )
+    over = (DeliveryState.DELIVERED, DeliveryState.DISCARDED)
+    unsent = select(Delivery).where(Delivery.revision_id.in_(revisions), Delivery.state.not_in(over))
     deliveries = list(session.scalars(unsent))
     for delivery in deliveries:
-        delivery.state = DeliveryState.HELD
+        move_delivery(delivery, DeliveryState.HELD)
     session.execute(
         update(Job)
         .where(

@@ -203,7 +203,7 @@ def handling_of(revision: Revision) -> Handling | None:
 def close_revision(session: Session, revision_id: int, *, now: datetime, actor: str) -> int:
     """Close a revision that receives and return the id of its analysis job. Raises IllegalMove."""
     revision = locked_revision(session, revision_id)
-    move(revision, Stage.QUEUED)
+    move(revision, Stage.QUEUED, now)
     revision.closed_at = now
     audit.append(
         session,
@@ -359,6 +359,7 @@ def _opened_revision(
         stage=stage,
         calling_ae=received.calling_ae,
         opened_at=now,
+        moved_at=now,
         last_received_at=now,
         priority=0,
     )

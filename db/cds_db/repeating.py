@@ -11,18 +11,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
-from cds_db import audit, jobs
+from cds_db import audit, dead_letters, jobs
 from cds_db.analysis import REPORT_KIND
 from cds_db.columns import Json
 from cds_db.events import Event
 from cds_db.handling import Handling, together
 from cds_db.locks import locked_revision, locked_study
-from cds_db.models import DeliveredObject, Instance, Result, Revision, RevisionPicture, Study
+from cds_db.models import (
+    DeliveredObject,
+    Delivery,
+    Instance,
+    Job,
+    Result,
+    Revision,
+    RevisionPicture,
+    Study,
+)
 from cds_db.reception import handling_of
-from cds_db.stages import JobKind, Origin, Stage
+from cds_db.stages import JobKind, JobState, Origin, Stage
 from cds_db.trail import note
 
 AT_WORK = frozenset({Stage.RECEIVING, Stage.QUEUED, Stage.ANALYSING})
@@ -98,6 +107,7 @@ def rerun(session: Session, study_instance_uid: str, recipe: str, *, now: dateti
     if not there:
         return Repeated(Repeat.PURGED, purged=purged)
     revision = _repeat(session, newest, there, Origin.RERUN, now, recipe)
+    _discard_replaced(session, revision, now=now, actor=actor)
     detail: dict[str, Json] = {"pictures": len(there), "recipe": recipe, "purged": purged}
     note(session, revision, Event.STUDY_RERUN, now=now, actor=actor, detail=detail)
     return Repeated(Repeat.QUEUED, revision.number, len(there), purged)
@@ -128,7 +138,7 @@ def earlier_reports(session: Session, revision_id: int, source_sop_instance_uid:
             Revision.study_instance_uid == revision.study_instance_uid,
             Revision.number < revision.number,
             Result.kind == REPORT_KIND,
-            (Revision.stage != Stage.CONFLICT) | sent,
+            ((Revision.stage != Stage.CONFLICT) & ~_ended_unsent()) | sent,
         )
         .order_by(Revision.number.desc(), Result.sop_instance_uid)
     )
@@ -195,6 +205,23 @@ def release(
     )
 
 
+def _discard_replaced(session: Session, revision: Revision, *, now: datetime, actor: str) -> None:
+    """End the dead letters of earlier analyses whose pictures this revision takes up."""
+    wanted = (
+        select(Job.id)
+        .join(Revision, Revision.id == Job.subject_id)
+        .where(
+            Job.kind == JobKind.ANALYSIS,
+            Job.state == JobState.DEAD,
+            Revision.study_instance_uid == revision.study_instance_uid,
+            Revision.stage == Stage.FAILED,
+        )
+    )
+    for job_id in session.scalars(wanted).all():
+        reason = f"revision {revision.number} analyses its pictures"
+        dead_letters.discard(session, job_id, reason=reason, now=now, actor=actor)
+
+
 def _at_work(session: Session, newest: Revision, recipe: str, *, now: datetime, actor: str) -> Repeated:
     waits = newest.stage is Stage.QUEUED and newest.origin is Origin.RERUN
     if not waits:
@@ -223,6 +250,7 @@ def _repeat(
         opened_at=now,
         last_received_at=now,
         closed_at=now,
+        moved_at=now,
         priority=0,
         origin=origin,
         wanted_recipe=recipe,
@@ -268,11 +296,17 @@ def _recipe_of(session: Session, source_sop_instance_uid: str) -> str | None:
         select(Result.recipe)
         .join(Revision, Revision.id == Result.revision_id)
         .where(Result.source_sop_instance_uid == source_sop_instance_uid, Result.kind == REPORT_KIND)
-        .where(Revision.stage != Stage.CONFLICT)
+        .where(Revision.stage != Stage.CONFLICT, ~_ended_unsent())
         .order_by(Revision.number.desc())
         .limit(1)
     )
     return session.scalar(newest)
+
+
+def _ended_unsent() -> ColumnElement[bool]:
+    """Return whether an analysis was given up: what it made of its first pictures was never to be sent."""
+    ended = Revision.stage.in_((Stage.FAILED, Stage.DISCARDED))
+    return ended & ~exists().where(Delivery.revision_id == Revision.id)
 
 
 def _is_unsent(session: Session, picture: Instance) -> bool:

@@ -119,7 +119,7 @@ def test_a_pause_holds_over_a_restart(postroom: Postroom, orthanc: Orthanc, conf
                 assert stored(orthanc) == 0
         (shown,) = destinations(config, "list")
         assert (shown["paused"], shown["reason"]) == (True, "it moves")
-        assert shown["deliveries"] == {"pending": 1, "delivered": 0, "failed": 0, "held": 0}
+        assert shown["deliveries"] == {"pending": 1, "delivered": 0, "failed": 0, "held": 0, "discarded": 0}
         with running(config, "deliver"):
             destinations(config, "resume", "pacs")
             until(lambda: all_delivered(postroom, [job_id]), START_SECONDS)

@@ -20,10 +20,10 @@ from celery import Celery
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from cds_db import jobs, studies
+from cds_db import dead_letters, jobs, studies
 from cds_db.jobs import MAX_ATTEMPTS, Claim
 from cds_db.lesions import known_lesions
-from cds_db.models import Instance, Revision, Study
+from cds_db.models import Instance, Job, Revision, Study
 from cds_db.repeating import earlier_reports
 from cds_db.session import open_engine, snapshot, transaction
 from cds_db.stages import IllegalMove, JobKind
@@ -307,10 +307,12 @@ class Analyst:
             jobs.hand_back(session, claim.job_id, self.owner, not_before=later, error=error.message)
 
     def _drop(self, claim: Claim, reason: str) -> None:
-        """End a job that its revision no longer waits for: it was put on hold, or is done."""
+        """End a job that can't go on: its revision was put on hold, is done, or lacks what it should have."""
         log.warning("analysis-dropped", job=claim.job_id, reason=reason)
         with transaction(self.engine) as session:
-            jobs.bury(session, claim.job_id, self.owner, reason)
+            job = session.get_one(Job, claim.job_id)
+            if jobs.bury(session, claim.job_id, self.owner, reason):
+                dead_letters.fail_subject(session, job, reason, now=_now(), actor=ACTOR)
 
     def _bury(self, claim: Claim, reason: str) -> None:
         log.error("analysis-failed", job=claim.job_id, reason=reason)
