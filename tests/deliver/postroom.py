@@ -17,7 +17,7 @@ from drawn_objects import DERMOSCOPIC, SECONDARY_CAPTURE, SEGMENTATION, a_photog
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
-from result_cases import TWO_LESIONS, analysis, dermoscopic, skin
+from result_cases import TWO_LESIONS, analysis, dermoscopic, skin, with_answers
 from sqlalchemy import Engine, select, update
 
 from cds_db import audit, studies
@@ -25,7 +25,8 @@ from cds_db.models import Delivery, DestinationState, Job
 from cds_db.session import snapshot, transaction
 from cds_plugin.config import Destination, Settings
 from cds_plugin.deliver.task import Deliverer
-from cds_plugin.results.build import BuiltResult, build_results
+from cds_plugin.results.build import BuiltResult, Wanted, build_results
+from cds_plugin.study import USUAL_KINDS, ResultKind
 
 LOOPBACK = "127.0.0.1"
 KINDS = {"seg": SEGMENTATION, "sr": "1.2.840.10008.5.1.4.1.1.88.34", "overlay": SECONDARY_CAPTURE}
@@ -62,11 +63,12 @@ class Postroom:
             )
             return studies.finish_analysis(session, stored.revision_id, destinations, now=now, actor="worker")
 
-    def a_real_analysis(self, *destinations: str) -> list[int]:
-        """Write a study whose one picture has the SEG, SR and overlay that the product makes."""
+    def a_real_analysis(self, *destinations: str, kinds: frozenset[ResultKind] = USUAL_KINDS) -> list[int]:
+        """Write a study whose one picture has the objects of those kinds, as the product makes them."""
         header = dermoscopic()
         header.StudyInstanceUID, header.SOPInstanceUID = generate_uid(), generate_uid()
-        built = build_results(header, skin(), analysis(*TWO_LESIONS), 1)
+        said, wanted = with_answers(analysis(*TWO_LESIONS)), Wanted(kinds)
+        built = build_results(header, skin(), said, 1, wanted=wanted)
         return self._analysed(header, lambda: [self._kept(each, header) for each in built], destinations)
 
     def _kept(self, built: BuiltResult, source: object) -> studies.NewResult:

@@ -11,24 +11,35 @@ import highdicom as hd
 import numpy as np
 import pytest
 from PIL import Image
-from postroom import Postroom, a_storescp
+from postroom import LOOPBACK, Postroom, a_storescp
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    SecondaryCaptureImageStorage,
+)
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.events import Event
 
 from cds_plugin.deliver.recoding import alternatives, recoded
 from cds_plugin.errors import Refused
+from cds_plugin.study import ResultKind
 
-OVERLAY = "1.2.840.10008.5.1.4.1.1.7"
+KINDS = len(ResultKind)
+PICTURES = 2
+"""Overlay and heat map, which are stored in JPEG."""
+OBJECTS = {"SEG": 2, "SR": 1, "OT": PICTURES, "PR": 1, "DOC": 1}
 IMAGE_ELEMENTS = ("PhotometricInterpretation", "PlanarConfiguration", "PixelData")
 
 
 def without_pixels(dataset: Dataset) -> Dataset:
-    """Return the data set without what decoding an overlay changes."""
+    """Return the data set without what decoding a picture changes."""
     rest = Dataset()
     rest.update(dataset)
-    if dataset.SOPClassUID == OVERLAY:
+    if dataset.SOPClassUID == SecondaryCaptureImageStorage:
         for keyword in IMAGE_ELEMENTS:
             rest.pop(keyword, None)
     return rest
@@ -58,37 +69,69 @@ def test_a_peer_of_one_uncompressed_syntax_gets_every_result(
     dciodvfy: Callable[[Path], list[str]],
     dcmtk: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    (job_id,) = postroom.a_real_analysis("pacs")
+    (job_id,) = postroom.a_real_analysis("pacs", kinds=frozenset(ResultKind))
     with a_storescp(tmp_path / "in", ports[0], option):
         postroom.run(job_id)
     assert postroom.stage() == "complete", postroom.delivery(job_id).last_error
     storage = postroom.settings.storage.directory
     arrived = [(path, dcmread(path)) for path in (tmp_path / "in").iterdir()]
-    assert len(arrived) == 3
+    assert len(arrived) == KINDS
     for path, back in arrived:
         sent = dcmread(storage / "results" / f"{back.SOPInstanceUID}.dcm")
         assert back.file_meta.TransferSyntaxUID == syntax
         assert in_one_encoding(without_pixels(back)) == in_one_encoding(without_pixels(sent))
         assert dciodvfy(path) == []
-        if back.SOPClassUID == OVERLAY:
+        if back.SOPClassUID == SecondaryCaptureImageStorage:
             assert sent.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
             assert (back.PhotometricInterpretation, back.PlanarConfiguration) == ("RGB", 0)
             assert back.LossyImageCompression == "01"
-            assert np.array_equal(back.pixel_array, picture_of(sent))
-    (segmentation,) = [path for path, back in arrived if back.Modality == "SEG"]
-    assert len(hd.seg.segread(segmentation).segment_numbers) == 2
-    (report,) = [path for path, back in arrived if back.Modality == "SR"]
-    assert dcmtk("dsrdump", report).returncode == 0
+            difference = back.pixel_array.astype(np.int16) - picture_of(sent)
+            assert np.abs(difference).max() <= 1, "two libraries round colours differently"
+    of = {modality: [path for path, each in arrived if each.Modality == modality] for modality in OBJECTS}
+    assert {modality: len(paths) for modality, paths in of.items()} == OBJECTS
+    assert all(len(hd.seg.segread(path).segment_numbers) == 2 for path in of["SEG"])
+    assert dcmtk("dsrdump", of["SR"][0]).returncode == 0
+    for path in of["OT"]:
+        assert dcmtk("dcm2pnm", path, tmp_path / "shown.ppm").returncode == 0
+    assert dcmtk("dcm2pdf", of["DOC"][0], tmp_path / "shown.pdf").returncode == 0
+    assert (tmp_path / "shown.pdf").read_bytes().startswith(b"%PDF")
     told = postroom.details("object-delivered")
     assert {each["transfer_syntax"] for each in told} == {str(syntax)}
-    assert sum(bool(each.get("recoded")) for each in told) == (3 if option == "+xi" else 1)
+    assert sum(bool(each.get("recoded")) for each in told) == (KINDS if option == "+xi" else PICTURES)
+
+
+@pytest.mark.slow
+def test_a_peer_that_takes_only_jpeg_gets_the_pictures_and_is_told_on(
+    postroom: Postroom, ports: list[int]
+) -> None:
+    """It has no presentation context for the others; they are refused, each with its class."""
+    (job_id,) = postroom.a_real_analysis("pacs", kinds=frozenset(ResultKind))
+    taken: dict[str, bytes] = {}
+
+    def keep(event: Event) -> int:
+        taken[str(event.request.AffectedSOPInstanceUID)] = event.encoded_dataset(include_meta=False)
+        return 0x0000
+
+    entity = AE("PACS")
+    for sop_class in AllStoragePresentationContexts:
+        entity.add_supported_context(sop_class.abstract_syntax, [JPEGBaseline8Bit])
+    server = entity.start_server((LOOPBACK, ports[0]), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
+    postroom.run(job_id)
+    server.shutdown()
+    storage = postroom.settings.storage.directory
+    assert len(taken) == PICTURES
+    for uid, data_set in taken.items():
+        assert (storage / "results" / f"{uid}.dcm").read_bytes().endswith(data_set)
+    assert len(postroom.details("object-refused")) == KINDS - PICTURES
+    error = postroom.delivery(job_id).last_error or ""
+    assert postroom.stage() == "failed" and error.count("no presentation context") >= 1
 
 
 @pytest.mark.slow
 def test_a_peer_of_every_syntax_gets_the_stored_bytes(
     postroom: Postroom, ports: list[int], tmp_path: Path
 ) -> None:
-    (job_id,) = postroom.a_real_analysis("pacs")
+    (job_id,) = postroom.a_real_analysis("pacs", kinds=frozenset(ResultKind))
     with a_storescp(tmp_path / "in", ports[0]):
         postroom.run(job_id)
     assert postroom.stage() == "complete"
@@ -98,7 +141,7 @@ def test_a_peer_of_every_syntax_gets_the_stored_bytes(
 
 
 def test_what_is_stored_stays_the_record(postroom: Postroom) -> None:
-    postroom.a_real_analysis("pacs")
+    postroom.a_real_analysis("pacs", kinds=frozenset(ResultKind))
     for path in (postroom.settings.storage.directory / "results").iterdir():
         before = path.read_bytes()
         syntax = dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
@@ -109,10 +152,10 @@ def test_what_is_stored_stays_the_record(postroom: Postroom) -> None:
 
 
 def test_a_picture_that_cannot_be_decoded_is_refused(postroom: Postroom) -> None:
-    postroom.a_real_analysis("pacs")
+    postroom.a_real_analysis("pacs", kinds=frozenset(ResultKind))
     for path in (postroom.settings.storage.directory / "results").iterdir():
         dataset = dcmread(path)
-        if dataset.SOPClassUID != OVERLAY:
+        if dataset.SOPClassUID != SecondaryCaptureImageStorage:
             continue
         dataset.PixelData = dataset.PixelData[:40]
         dataset.save_as(path)
