@@ -134,7 +134,7 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def servers_installed() -> None:
     """Skip a test that starts PostgreSQL, Redis and Orthanc by itself where one of them is missing."""
     try:

@@ -82,6 +82,9 @@ def test_commands_say_what_a_later_schema_is(tmp_path: Path, version: str, code:
     assert finding.check == "database" and finding.ok is (code == Exit.DONE)
     assert said in f"{finding.detail} {finding.action}"
     assert current(load_settings(file).database.url) == version
+    if code == Exit.FAILED:
+        up = CliRunner().invoke(build("up"), ["up", "--config", str(file)])
+        assert up.exit_code == code and said in " ".join(up.output.split())
 
 
 def test_a_failure_while_a_command_works_is_named_too(tmp_path: Path) -> None:

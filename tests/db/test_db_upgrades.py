@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from enum import StrEnum
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -26,6 +27,17 @@ from cds_db.migrate import (
 )
 from cds_db.models import Base
 from cds_db.session import open_engine, snapshot
+from cds_db.stages import (
+    AskedState,
+    CommitmentState,
+    DeliveryState,
+    JobKind,
+    JobState,
+    Origin,
+    PulledState,
+    PullState,
+    Stage,
+)
 
 VERSIONS = versions()
 OLDER = VERSIONS[:-1]
@@ -144,6 +156,25 @@ def test_the_rule_sees_what_would_break(change: tuple[str, ...], said: str) -> N
 )
 def test_the_rule_lets_additions_pass(change: tuple[str, ...]) -> None:
     assert told_of(change) == []
+
+
+EVER_WRITTEN: dict[type[StrEnum], str] = {
+    Stage: "receiving queued analysing delivering complete conflict failed",
+    DeliveryState: "pending delivered failed held",
+    AskedState: "pending committed failed",
+    Origin: "rerun release",
+    JobState: "waiting running done dead",
+    JobKind: "analysis delivery commitment",
+    CommitmentState: "pending reported failed",
+    PullState: "running complete incomplete",
+    PulledState: "wanted held refused failed",
+}
+"""The words that older versions put into columns of a few words."""
+
+
+@pytest.mark.parametrize("words", EVER_WRITTEN, ids=lambda each: each.__name__)
+def test_a_word_that_an_older_version_wrote_is_still_understood(words: type[StrEnum]) -> None:
+    assert set(EVER_WRITTEN[words].split()) <= {each.value for each in words}
 
 
 def test_versions_of_one_generation_are_ordered_by_name() -> None:

@@ -24,7 +24,7 @@ CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 SCMP_ACT_ALLOW, SCMP_ACT_EPERM, SCMP_CMP_EQ = 0x7FFF0000, 0x00050001, 4
 FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
-LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
+LAST_CAPABILITY = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -34,6 +34,8 @@ class Confinement:
 
     writable: tuple[str, ...] | None = None
     """The only folders that it may write to; None: it may write as its user may."""
+    proc_subset: bool = False
+    """Of /proc it sees processes only, nothing of the machine."""
     capabilities: bool = True
     new_privileges: bool = True
     writable_code: bool = True
@@ -64,7 +66,7 @@ def main() -> None:
     rules = allowed(tuple(wanted["system_calls"])) if wanted["system_calls"] else frozenset()
     if os.geteuid() == 0:
         if wanted["writable"] is not None:
-            _read_only_but_for(wanted["writable"])
+            _read_only_but_for(wanted["writable"], wanted["proc_subset"])
         if not wanted["capabilities"]:
             _drop_capabilities()
     if not wanted["new_privileges"]:
@@ -97,9 +99,11 @@ def _members(word: str) -> frozenset[str]:
     return frozenset().union(*(_members(each) for each in inner))
 
 
-def _read_only_but_for(folders: list[str]) -> None:
+def _read_only_but_for(folders: list[str], proc_subset: bool) -> None:
     _check(LIBC.unshare(CLONE_NEWNS))
     _check(LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+    if proc_subset:
+        _check(LIBC.mount(b"proc", b"/proc", b"proc", 0, b"subset=pid,hidepid=invisible"))
     for folder in folders:
         _check(LIBC.mount(folder.encode(), folder.encode(), None, MS_BIND, None))
     _set_mount("/", MountAttr(set=MOUNT_ATTR_RDONLY), AT_RECURSIVE)
@@ -113,7 +117,7 @@ def _set_mount(folder: str, change: MountAttr, flags: int) -> None:
 
 
 def _drop_capabilities() -> None:
-    for number in range(int(LAST_CAPABILITY.read_text()) + 1):
+    for number in range(LAST_CAPABILITY + 1):
         _prctl(PR_CAPBSET_DROP, number)
     _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
 

@@ -65,6 +65,7 @@ def from_unit(name: str, state: Path, instance: str = "") -> Line:
     pairs = [word.partition("=") for line in said["Environment"] for word in shlex.split(line)]
     confinement = Confinement(
         writable=(str(state),) if said["ProtectSystem"] == ("strict",) else None,
+        proc_subset=said["ProcSubset"][-1] == "pid",
         capabilities=said["CapabilityBoundingSet"] != ("",),
         new_privileges=said["NoNewPrivileges"][-1] != "yes",
         writable_code=said["MemoryDenyWriteExecute"][-1] != "yes",

@@ -127,10 +127,9 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pacs(secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pacs]:
-    binary = shutil.which("Orthanc")
-    if binary is None:
-        pytest.skip("Orthanc is not installed")
+def pacs(
+    servers_installed: None, systemd_tools: None, secrets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pacs]:
     folder = tmp_path_factory.mktemp("orthanc")
     running = Pacs(*free_ports(3))
     written = json.loads((COMPOSE / "orthanc.json").read_text())
@@ -148,7 +147,7 @@ def pacs(secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     (folder / "etc" / "orthanc.json").write_text(json.dumps(written | here))
     shutil.copy(secrets / "orthanc_users.json", folder / "etc" / "users.json")
     with (folder / "log").open("wb") as log:
-        running.process = subprocess.Popen([binary, str(folder / "etc")], stdout=log, stderr=log)
+        running.process = subprocess.Popen(["Orthanc", str(folder / "etc")], stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 30
         while not (port_is_open(LOOPBACK, running.http) and port_is_open(LOOPBACK, running.dicom)):
