@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from ssl import SSLContext
 from typing import cast
 
@@ -14,13 +13,11 @@ from redis.exceptions import RedisError
 
 from cds_plugin.config import Settings
 from cds_plugin.queue import make_app
+from cds_plugin.reach import PEER_SECONDS, reachable
 from cds_plugin.tls.outgoing import ANY_NAME, ClientTls
 
-PEER_SECONDS = 5.0
-"""How long a check waits for a peer."""
 NOT_RECOGNISED = 0x03
 """The diagnostic "calling AE title not recognised" of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
-WILDCARD_HOSTS = frozenset({"0.0.0.0", "::", ""})
 
 
 def answers_echo(
@@ -72,20 +69,6 @@ def listener_answers(settings: Settings) -> bool:
     own = settings.tls.model_copy(update={"authorities": settings.tls.certificate, "revoked": None})
     tls = ClientTls(own, ANY_NAME)
     return answers_echo(place.host, settings.tls.port, place.ae_title, tls=tls, rejecting_counts=True)
-
-
-def port_is_open(host: str, port: int) -> bool:
-    """Return whether something accepts connections there; it is told nothing."""
-    try:
-        socket.create_connection((reachable(host), port), PEER_SECONDS).close()
-    except OSError:
-        return False
-    return True
-
-
-def reachable(host: str) -> str:
-    """Return the address to reach a server of this machine at that listens on `host`."""
-    return "127.0.0.1" if host in WILDCARD_HOSTS else host
 
 
 def broker_answers(settings: Settings) -> bool:

@@ -53,6 +53,7 @@ COMMANDS: dict[str, Known] = {
     "rules": Known("Say what the rules would do with an object; check them."),
     "conformance": Known("Print the DICOM conformance statement."),
     "doctor": Known("Check database, broker, spool, bundles, torch and peers."),
+    "alive": Known("Say whether a part lives on this machine, for health checks."),
     "data": Known("Check training data.", "worker"),
     "bundle": Known("List, verify, pin and sign bundles.", "worker"),
 }

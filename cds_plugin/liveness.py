@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 from cds_db.processes import alive
 from cds_db.session import snapshot
-from cds_plugin.checks import port_is_open
 from cds_plugin.config import Settings
 from cds_plugin.database import opened_database
+from cds_plugin.reach import port_is_open
 from cds_plugin.web.paths import READY_PATH
 from cds_plugin.web.probe import web_answers
 

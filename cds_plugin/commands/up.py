@@ -16,11 +16,12 @@ from sqlalchemy import Engine
 from cds_db.migrate import upgrade
 from cds_db.processes import alive
 from cds_db.session import open_engine, snapshot
-from cds_plugin.checks import broker_answers, listener_answers, port_is_open
+from cds_plugin.checks import broker_answers, listener_answers
 from cds_plugin.config import EMBEDDED_BROKER, Settings, load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stdout
 from cds_plugin.database import database_failures
 from cds_plugin.errors import Refused
+from cds_plugin.reach import port_is_open
 from cds_plugin.supervisor import Part, Supervisor, command_line, wait_until
 from cds_plugin.web.paths import LIVE_PATH
 from cds_plugin.web.probe import web_answers

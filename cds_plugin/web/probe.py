@@ -6,8 +6,8 @@ import ssl
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
-from cds_plugin.checks import PEER_SECONDS, reachable
 from cds_plugin.config import Web
+from cds_plugin.reach import PEER_SECONDS, reachable
 
 
 def web_answers(web: Web, path: str) -> bool:

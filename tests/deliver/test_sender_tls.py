@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from cds_db.migrate import upgrade
 from cds_db.session import open_engine
-from cds_plugin.checks import answers_echo, listener_answers, port_is_open
+from cds_plugin.checks import answers_echo, listener_answers
 from cds_plugin.cli import build
 from cds_plugin.commands.up import _listener_is_up
 from cds_plugin.config import Destination, Settings, Tls, load_settings
@@ -29,6 +29,7 @@ from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import LOOPBACK, free_ports
 from cds_plugin.doctor import _certificate, _peer
 from cds_plugin.errors import Unavailable
+from cds_plugin.reach import port_is_open
 from cds_plugin.receive.listener import DicomListener
 from cds_plugin.tls.outgoing import ClientTls
 

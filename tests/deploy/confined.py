@@ -40,7 +40,7 @@ class Confinement:
     new_privileges: bool = True
     writable_code: bool = True
     system_calls: tuple[str, ...] = ()
-    """All that are allowed, as names and @groups, ~ before those that are not; empty: every one."""
+    """The names of those that are allowed; empty: every one is."""
     families: tuple[str, ...] = ()
     umask: int = 0o22
 
@@ -63,7 +63,6 @@ def main() -> None:
     """Confine this process and become the command."""
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
     os.umask(wanted["umask"])
-    rules = allowed(tuple(wanted["system_calls"])) if wanted["system_calls"] else frozenset()
     if os.geteuid() == 0:
         if wanted["writable"] is not None:
             _read_only_but_for(wanted["writable"], wanted["proc_subset"])
@@ -73,19 +72,22 @@ def main() -> None:
         _prctl(PR_SET_NO_NEW_PRIVS, 1)
     if not wanted["writable_code"]:
         _prctl(PR_SET_MDWE, 1)
-    if rules:
-        _filter(rules, wanted["families"])
+    if wanted["system_calls"]:
+        _filter(frozenset(wanted["system_calls"]), wanted["families"])
     os.execvp(command[0], command)
 
 
 @cache
-def allowed(words: tuple[str, ...]) -> frozenset[str]:
-    """Return the system calls of a SystemCallFilter=, as this machine's systemd understands its groups."""
+def allowed_by(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the system calls that a SystemCallFilter= allows, as this machine's systemd knows its groups.
+
+    A ~ before a name or @group takes it away again.
+    """
     calls: set[str] = set()
     for word in words:
         named = _members(word.lstrip("~"))
         calls = calls - named if word.startswith("~") else calls | named
-    return frozenset(calls)
+    return tuple(sorted(calls))
 
 
 @cache

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from confined import Confinement
+from confined import Confinement, allowed_by
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SYSTEMD, COMPOSE = DEPLOY / "systemd", DEPLOY / "compose"
@@ -69,7 +69,7 @@ def from_unit(name: str, state: Path, instance: str = "") -> Line:
         capabilities=said["CapabilityBoundingSet"] != ("",),
         new_privileges=said["NoNewPrivileges"][-1] != "yes",
         writable_code=said["MemoryDenyWriteExecute"][-1] != "yes",
-        system_calls=tuple(word for line in said["SystemCallFilter"] for word in _filter_words(line)),
+        system_calls=allowed_by(tuple(w for line in said["SystemCallFilter"] for w in _filter_words(line))),
         families=tuple(said["RestrictAddressFamilies"][-1].split()),
         umask=int(said["UMask"][-1], 8),
     )

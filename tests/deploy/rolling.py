@@ -28,11 +28,11 @@ sys.path.insert(0, str(HERE / "tests" / "chaos"))
 from PIL import Image  # noqa: E402
 from servers import PostgresServer, RedisServer  # noqa: E402
 
-from cds_plugin.checks import port_is_open  # noqa: E402
 from cds_plugin.demo.ports import LOOPBACK, free_ports  # noqa: E402
 from cds_plugin.demo.store import DemoStore  # noqa: E402
 from cds_plugin.dicomize import dicomize  # noqa: E402
 from cds_plugin.phantom import draw_phantom  # noqa: E402
+from cds_plugin.reach import port_is_open  # noqa: E402
 
 ORDER = ("sweep", "deliver", "worker", "listen")
 """Readers first, then who brings new work."""

@@ -124,7 +124,7 @@ def test_our_services_are_confined_and_asked_for_their_health() -> None:
         service = services[name]
         assert service["read_only"] and service["cap_drop"] == ["ALL"] and "privileged" not in service
         if name != "upgrade":
-            assert name in PARTS and service["healthcheck"]["test"][3:5] == ["--part", name]
+            assert name in PARTS and service["healthcheck"]["test"][2:4] == ["alive", name]
     assert compose()["networks"]["inside"] == {"internal": True}
     assert services["worker"]["networks"] == ["inside"]
 

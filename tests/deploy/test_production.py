@@ -27,11 +27,11 @@ from PIL import Image
 from pydicom import dcmread
 
 from cds_plugin.broker import server_binary
-from cds_plugin.checks import port_is_open
 from cds_plugin.config import load_settings
 from cds_plugin.demo.ports import LOOPBACK, free_ports
 from cds_plugin.dicomize import dicomize
 from cds_plugin.phantom import draw_phantom
+from cds_plugin.reach import port_is_open
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 from ward import AE_TITLE, LOOPBACK, Ward
 
-from cds_plugin.checks import port_is_open
 from cds_plugin.cli import build
 from cds_plugin.demo.ports import free_ports
+from cds_plugin.reach import port_is_open
 
 pytestmark = pytest.mark.slow
 

@@ -22,8 +22,9 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from ward import AE_TITLE, LOOPBACK, Ward
 
-from cds_plugin.checks import answers_echo, port_is_open
+from cds_plugin.checks import answers_echo
 from cds_plugin.config import Limits
+from cds_plugin.reach import port_is_open
 
 CONTEXT = (DERMOSCOPIC, ExplicitVRLittleEndian)
 CLOSE_SECONDS = 10.0
