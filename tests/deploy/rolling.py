@@ -90,7 +90,7 @@ class Rolling:
     def stop(self, name: str) -> None:
         self.running[name].send_signal(signal.SIGTERM)
         code = self.running[name].wait(180)
-        print(f"  {name} of the old code ended with {code}", flush=True)
+        print(f"  {name} ended with {code}", flush=True)
 
     def study(self, when: str) -> None:
         """Send a study of one picture and wait until its report is in the store."""
