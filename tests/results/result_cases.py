@@ -13,9 +13,10 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     DermoscopicPhotographyImageStorage,
+    ExplicitVRLittleEndian,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
     VLPhotographicImageStorage,
@@ -118,6 +119,21 @@ SOURCES: dict[str, Callable[[], Dataset]] = {
 def skin(rows: int = ROWS, columns: int = COLUMNS) -> Rgb:
     """Return a plain skin-coloured picture."""
     return np.full((rows, columns, 3), (214, 170, 150), dtype=np.uint8)
+
+
+def stored_picture(header: Dataset, pixels: Rgb) -> bytes:
+    """Return the source as a file, its pixels (rows, columns, 3), or frames of them, uncompressed."""
+    image = Dataset()
+    image.update(header)
+    image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
+    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 8, 8, 7, 0
+    image.PixelData = pixels.tobytes()
+    image["PixelData"].VR = "OW"
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = BytesIO()
+    image.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def ellipse(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
+import cv2
+import highdicom as hd
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from pydicom.encaps import generate_frames
-from pydicom.uid import EncapsulatedPDFStorage
+from pydicom.uid import EncapsulatedPDFStorage, GrayscaleSoftcopyPresentationStateStorage
 from result_cases import (
     SOURCES,
     TWO_LESIONS,
@@ -22,6 +25,7 @@ from result_cases import (
     ellipse,
     reread,
     skin,
+    stored_picture,
     with_answers,
 )
 
@@ -35,7 +39,7 @@ ALL = frozenset(ResultKind)
 SAID = with_answers(analysis(*TWO_LESIONS))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def everything(source: str = "dermoscopic") -> dict[ResultKind, BuiltResult]:
     return built(SOURCES[source](), SAID, kinds=ALL)
 
@@ -73,20 +77,53 @@ def test_each_is_alone_in_its_series_and_bytes_repeat() -> None:
     }
 
 
-@pytest.mark.parametrize("source", ["dermoscopic", "dermoscopic with spacing", "multi-frame with geometry"])
-def test_dcmtk_reads_every_kind(source: str, dcmtk: Dcmtk, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_others_read_every_kind(source: str, dcmtk: Dcmtk, tmp_path: Path) -> None:
+    paths = {kind: tmp_path / f"{kind}.dcm" for kind in ResultKind}
     for kind, result in everything(source).items():
-        path = tmp_path / f"{kind}.dcm"
-        path.write_bytes(result.as_bytes())
-        shown = dcmtk("dcmdump", path)
-        assert shown.returncode == 0 and not [
-            line for line in shown.stderr.splitlines() if line[:2] in ("E:", "F:")
-        ]
+        paths[kind].write_bytes(result.as_bytes())
+    shown = dcmtk("dcmdump", *paths.values())
+    assert shown.returncode == 0 and not [
+        line for line in shown.stderr.splitlines() if line[:2] in ("E:", "F:")
+    ]
     for kind in (ResultKind.OVERLAY, ResultKind.HEAT_MAP):
-        shown = dcmtk("dcmj2pnm", "--write-png", tmp_path / f"{kind}.dcm", tmp_path / f"{kind}.png")
+        shown = dcmtk("dcmj2pnm", "--write-png", paths[kind], tmp_path / "seen.png")
         assert shown.returncode == 0, shown.stderr
-        assert Image.open(tmp_path / f"{kind}.png").size[0] >= 800
-    assert dcmtk("dsrdump", tmp_path / "sr.dcm").returncode == 0
+        seen, frame = Image.open(tmp_path / "seen.png").convert("RGB"), hd.imread(paths[kind]).get_frame(1)
+        assert seen.size[0] >= 800 and np.abs(np.asarray(seen) - frame.astype(int)).mean() < 2
+    assert dcmtk("dsrdump", paths[ResultKind.REPORT]).returncode == 0
+    assert "Test passed" in dcmtk("dcmpschk", paths[ResultKind.PRESENTATION]).stderr
+    assert dcmtk("dcm2pdf", paths[ResultKind.PDF], tmp_path / "seen.pdf").returncode == 0
+    assert (tmp_path / "seen.pdf").read_bytes() == pdf_of(everything(source)[ResultKind.PDF])
+    groups = hd.sr.srread(paths[ResultKind.REPORT]).content.get_planar_roi_measurement_groups()
+    for kind in (ResultKind.SEGMENTATION, ResultKind.STRICT_SEGMENTATION):
+        segmentation = hd.seg.segread(paths[kind])
+        tracked = [segmentation.get_segment_description(number).tracking_uid for number in (1, 2)]
+        assert tracked == [group.tracking_uid for group in groups]
+
+
+def test_dcmtk_s_presentation_states_draw_the_outlines_on_the_masks_edges(
+    dcmtk: Dcmtk, tmp_path: Path
+) -> None:
+    """dcmtk knows grayscale states only, so it reads a copy that poses as one over the same picture."""
+    header = dermoscopic()
+    state = reread(everything()[ResultKind.PRESENTATION])
+    state.SOPClassUID = state.file_meta.MediaStorageSOPClassUID = GrayscaleSoftcopyPresentationStateStorage
+    state.PresentationLUTShape = "IDENTITY"
+    state.save_as(tmp_path / "state.dcm")
+    (tmp_path / "picture.dcm").write_bytes(stored_picture(header, skin()))
+    shown = dcmtk("dcmp2pgm", "-v", "-p", tmp_path / "state.dcm", tmp_path / "picture.dcm", tmp_path / "pgm")
+    layers = re.split(r"I: Graphic Layer #\d+ ", shown.stderr)[1:]
+    assert [each.split("]")[0] for each in layers] == ["[NOTICE", "[LESION_1", "[LESION_2"]
+    assert f"BRHC={header.Columns}\\{header.Rows}" in shown.stderr
+    for lesion, layer in zip(TWO_LESIONS, layers[1:], strict=True):
+        assert "type=polyline filled=no units=pixel" in layer
+        assert f'"{lesion.number}: ' in layer
+        (coordinates,) = re.findall(r"coordinates: (.*)", layer)
+        points = np.array(re.findall(r"([\d.]+)\\([\d.]+)", coordinates), np.float64)
+        drawn = np.zeros((header.Rows, header.Columns), np.uint8)
+        cv2.fillPoly(drawn, [np.floor(points).astype(np.int32)], 1)
+        assert np.array_equal(drawn.astype(bool), lesion.full_mask(*drawn.shape))
 
 
 def test_the_pdf_is_one_page_with_patient_picture_table_and_banner() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
 
 import cv2
 import numpy as np
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DermoscopicPhotographyImageStorage, ExplicitVRLittleEndian, VLPhotographicImageStorage
-from result_cases import CREATED, analysis, of_mask, photograph_header
+from pydicom.uid import DermoscopicPhotographyImageStorage, VLPhotographicImageStorage
+from result_cases import CREATED, analysis, of_mask, photograph_header, stored_picture
 
 from cds_plugin.results.build import build_results
 from cds_plugin.results.uids import derive_uid
@@ -74,7 +72,9 @@ def viewed_study(study: Study) -> Viewed:
     built = build_results(header, rgb, said, 1, CREATED, frame=frame)
     results = {each.kind: each.as_bytes() for each in built}
     pixels = np.stack([_drawn([])] * (study.frames - 1) + [rgb])
-    return Viewed(str(header.StudyInstanceUID), rgb, lesions, study.frames, _stored(header, pixels), results)
+    return Viewed(
+        str(header.StudyInstanceUID), rgb, lesions, study.frames, stored_picture(header, pixels), results
+    )
 
 
 def _masks(count: int) -> list[Mask]:
@@ -96,18 +96,3 @@ def _drawn(masks: list[Mask]) -> Rgb:
     skin = np.array([222.0, 178.0, 158.0]) * light
     inside = np.any([np.zeros((ROWS, COLUMNS), np.bool_), *masks], axis=0)[..., None]
     return np.where(inside, skin * np.array([0.55, 0.42, 0.38]), skin).astype(np.uint8)
-
-
-def _stored(header: Dataset, pixels: Rgb) -> bytes:
-    """Return the source as a file, its pixels uncompressed."""
-    image = Dataset()
-    image.update(header)
-    image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
-    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 8, 8, 7, 0
-    image.PixelData = pixels.tobytes()
-    image["PixelData"].VR = "OW"
-    image.file_meta = FileMetaDataset()
-    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    buffer = BytesIO()
-    image.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
