@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 from invariants import (
     Breach,
@@ -51,6 +52,7 @@ from pdus import (
     store,
     user_information,
 )
+from pynetdicom import association
 from strangers import Stranger, a_folder, a_ward, echoes, threads
 
 AT_ONCE, RESET = 1, 2
@@ -59,6 +61,10 @@ BATCH = 200
 """Cases between two looks at what only settles after a second: incoming, the database, a C-ECHO."""
 BYTES = 32 * 1024
 """The longest input."""
+QUIET_SECONDS = 0.008
+"""A listener in this very process that says nothing for so long has read what it was sent."""
+NAP_SECONDS = 0.0005
+"""pynetdicom looks every 10 ms whether a thread has ended; here it looks more often."""
 Mutate = Callable[[bytes, int], bytes]
 
 
@@ -70,6 +76,7 @@ class Pdus:
     def __enter__(self) -> Pdus:
         with ExitStack() as opened:
             self._watch: Watch = opened.enter_context(watched())
+            opened.enter_context(_short_naps())
             self._ward = a_ward(opened.enter_context(a_folder()))
             opened.callback(self._ward.engine.dispose)
             opened.enter_context(self._ward.listening())
@@ -117,9 +124,19 @@ class Pdus:
             if how & RESET:
                 stranger.reset()
                 return []
-            answers = stranger.listen()
+            answers = stranger.listen(QUIET_SECONDS)
         check_answers(answers)
         return answers.stored
+
+
+@contextmanager
+def _short_naps() -> Iterator[None]:
+    before = association.time
+    association.time = SimpleNamespace(sleep=lambda seconds: before.sleep(min(seconds, NAP_SECONDS)))
+    try:
+        yield
+    finally:
+        association.time = before
 
 
 def _opening(script: bytes) -> int:
