@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "receive")]
 
-from forms import FORMS  # noqa: E402
+from picture_forms import FORMS  # noqa: E402
 
 from cds_plugin.decoder import Decoder  # noqa: E402
 from cds_plugin.errors import Refused  # noqa: E402

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from forms import FORMS
 from fuzz_decoders import BYTES, CODES
 from invariants import Breach, Watch, watched
+from picture_forms import FORMS
 from strangers import a_folder
 from streams import Mutate
 

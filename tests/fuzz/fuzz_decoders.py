@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from forms import FORMS, Form
 from invariants import Breach, Watch, watched
+from picture_forms import FORMS, Form
 from PIL import Image
 
 from cds_plugin.errors import Refused

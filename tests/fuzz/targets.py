@@ -14,7 +14,7 @@ import fuzz_datasets
 import fuzz_decoders
 import fuzz_pdus
 import fuzz_settings
-from forms import FORMS
+from picture_forms import FORMS
 
 CORPUS = Path(__file__).parent / "corpus"
 """Small inputs of our own making, a folder per target; every test run says them again."""
