@@ -293,7 +293,7 @@ def test_a_study_comes_back(
 
 
 def check_health(installation: Installation, pacs: Pacs, secrets: Path) -> None:
-    """Every health check of our parts and of the PACS says yes; a part that does not live here is missed."""
+    """Every health check of our parts and of the PACS says yes."""
     asked = {
         name: installation.begin(
             f"health-{name}", from_compose(name, installation.folder, secrets, health=True)
