@@ -3,7 +3,7 @@
   "signatures": [
     {
       "key_id": "e66225346e18d9977d064d352df0fdc5",
-      "signature": "NNGJmSrtGTjC3nlGHbC3hKaFayUMOdzzO+0IqdZtlNq1GwS2QHnMyvhJW4peDc/qOjWX4Ie7vTerQ9WlolScBg=="
+      "signature": "k6XlNwnNS/oME8G3yfi79vbIkqGc1JHsHnlzmZF+rlD5rvDpp4T5+KJ8SQkwkGTQpjMfRp/6kpvyNCLHN4JBAg=="
     }
   ]
 }
