@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from pynetdicom import AE
 
+from cds_plugin import webserver
 from cds_plugin.config.routing import RETRY_HOURS
 from cds_plugin.conformance import statuses
 from cds_plugin.conformance.contexts import entity
@@ -123,7 +124,7 @@ def _pull() -> str:
             "Answer to a request",
             f"{sender.DIMSE_SECONDS:g} s; silence of a C-MOVE {pull_bounds.MOVE_SECONDS:g} s",
         ),
-        ("HTTP: connect, silence", f"{pull_bounds.CONNECT_SECONDS:g} s, {pull_bounds.READ_SECONDS:g} s"),
+        ("HTTP: connect, silence", f"{webserver.CONNECT_SECONDS:g} s, {pull_bounds.READ_SECONDS:g} s"),
         ("HTTP: one object", f"{pull_bounds.OBJECT_SECONDS:g} s"),
         ("Tries of a study", f"{pull_bounds.TRIES} in one run; a later run goes on"),
     ]

@@ -210,7 +210,7 @@ def _stow_out() -> str:
     lines = (
         f"POST {{url}}/studies, {DICOM}, up to {stow.PARTS_PER_REQUEST} instances and "
         f"{stow.BYTES_PER_REQUEST >> 20} MiB in a request with Content-Length; a larger instance goes alone. "
-        f"Accept: {stow.DICOM_JSON}.",
+        f"Accept: {DICOM_JSON}.",
         "200, 202 and 409: each instance as the Store Instances Response says; its Failure Reason decides as "
         "a status of C-STORE does (7.3.2). An instance that it does not name is stored after 200, else tried "
         "again.",

@@ -9,12 +9,15 @@ from sqlalchemy import Engine
 
 from cds_db import resting
 from cds_db.session import snapshot, transaction
+from cds_plugin import webserver
 from cds_plugin.deliver.sender import GONE, REJECTED
 from cds_plugin.errors import CdsError
 
-NOT_REACHED = frozenset(("peer_away", "peer_busy", REJECTED, "web_away"))
+NOT_REACHED = frozenset(("peer_away", "peer_busy", REJECTED, webserver.AWAY))
 """No association, no connection: the next delivery would fare the same, whatever it is about."""
-REACHED = frozenset((GONE, "web_gone", "web_failed", "web_refused", "web_unauthorised", "commitment_refused"))
+REACHED = frozenset(
+    (GONE, webserver.GONE, "web_failed", "web_refused", "web_unauthorised", "commitment_refused")
+)
 """It was there and failed on this delivery: the object may be why, and others need not wait."""
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-import requests
-from requests import Response, Session
-from urllib3.exceptions import HTTPError
+from requests import Response
 
 from cds_plugin.config import Destination, Settings
 from cds_plugin.deliver.body import MultipartBody, Part
@@ -18,17 +15,18 @@ from cds_plugin.deliver.recoding import alternatives, recoded
 from cds_plugin.deliver.sender import Answer, Outgoing
 from cds_plugin.deliver.verdict import PROCESSING_FAILURE, SUCCESS, WARNINGS
 from cds_plugin.errors import Unavailable
+from cds_plugin.webserver import CONNECT_SECONDS, DICOM_JSON, TRY_LATER, UNAUTHORISED, TooLarge, WebServer
 from cds_plugin.websession import secret_of, web_session
 
 PARTS_PER_REQUEST = 32
 BYTES_PER_REQUEST = 64 * 1024 * 1024
 """Servers bound the size of a body; what is larger goes alone."""
-CONNECT_SECONDS = 10.0
 READ_SECONDS = 300.0
 """Silence of a server that stores what it got before it answers."""
+ANSWER_SECONDS = 60.0
+"""From the first byte of an answer to the last: it is small."""
 ANSWER_BYTES = 4 * 1024 * 1024
 """A Store Instances response names each instance with a few hundred bytes."""
-DICOM_JSON = "application/dicom+json"
 REFERENCED_SOP_SEQUENCE = "00081199"
 FAILED_SOP_SEQUENCE = "00081198"
 REFERENCED_SOP_INSTANCE_UID = "00081155"
@@ -47,8 +45,6 @@ OF_THE_CONTENT = frozenset(
     )
 )
 """Answers to what was sent rather than to who sends: another content may be taken."""
-UNAUTHORISED = frozenset((HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
-TRY_LATER = frozenset((HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS))
 
 
 class _ContentRefused(Exception):
@@ -57,30 +53,6 @@ class _ContentRefused(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(f"the server answered {status}")
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    url: str
-    session: Session
-
-    def store(self, parts: Sequence[Part]) -> Response:
-        """Return the answer to one request. Raises _ContentRefused and Unavailable."""
-        body = MultipartBody(parts)
-        headers = {"Content-Type": body.content_type, "Accept": DICOM_JSON, "Accept-Encoding": "identity"}
-        try:
-            answer = self.session.post(
-                f"{self.url.rstrip('/')}/studies",
-                data=body,
-                headers=headers,
-                stream=True,
-                allow_redirects=False,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
-            )
-        except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
-            raise _away(self.url, error) from error
-        _check(self.url, answer)
-        return answer
 
 
 def store_over_web(
@@ -95,7 +67,7 @@ def store_over_web(
     file of the settings.
     """
     with web_session(settings.tls, _authorization(destination), destination.authorities) as session:
-        server = _Server(destination.url, session)
+        server = WebServer(destination.url, session)
         for batch in _batches(files):
             for answer in _stored(server, batch):
                 if not on_answer(answer):
@@ -108,21 +80,13 @@ def check_server(settings: Settings, destination: Destination) -> None:
     It is asked for one study: what it answers to that does not matter, since it need not offer queries.
     """
     with web_session(settings.tls, _authorization(destination), destination.authorities) as session:
-        url = destination.url.rstrip("/")
-        try:
-            answer = session.get(
-                f"{url}/studies",
-                params={"limit": 1},
-                headers={"Accept": DICOM_JSON},
-                stream=True,
-                allow_redirects=False,
-                timeout=(CONNECT_SECONDS, CONNECT_SECONDS),
-            )
-        except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
-            raise _away(url, error) from error
-        answer.close()
-        if answer.status_code in UNAUTHORISED or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            _check(url, answer)
+        server = WebServer(destination.url, session)
+        with server.request(
+            "GET", "studies", {"Accept": DICOM_JSON}, CONNECT_SECONDS, params={"limit": 1}
+        ) as answer:
+            status = answer.status_code
+            if status in UNAUTHORISED or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                _check(server, answer)
 
 
 def _authorization(destination: Destination) -> str | None:
@@ -153,7 +117,7 @@ def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
         yield batch
 
 
-def _stored(server: _Server, batch: Sequence[Outgoing]) -> Iterator[Answer]:
+def _stored(server: WebServer, batch: Sequence[Outgoing]) -> Iterator[Answer]:
     """Yield an answer for each; a body that is refused as a whole is sent again file by file."""
     try:
         answers = _answers(server, batch, [each.path for each in batch])
@@ -171,7 +135,7 @@ def _stored(server: _Server, batch: Sequence[Outgoing]) -> Iterator[Answer]:
             yield answer
 
 
-def _recoded(server: _Server, outgoing: Outgoing, refused: int) -> Iterator[Answer]:
+def _recoded(server: WebServer, outgoing: Outgoing, refused: int) -> Iterator[Answer]:
     """Try the object in another transfer syntax where that was what the server refused."""
     others = alternatives(outgoing.transfer_syntax_uid)
     if others and refused in (SYNTAX_NOT_SUPPORTED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE):
@@ -188,10 +152,10 @@ def _shown(refused: int) -> str:
 
 
 def _answers(
-    server: _Server, batch: Sequence[Outgoing], parts: Sequence[Part], sent_in: str | None = None
+    server: WebServer, batch: Sequence[Outgoing], parts: Sequence[Part], sent_in: str | None = None
 ) -> list[Answer]:
-    with server.store(parts) as response:
-        said = _said(response)
+    with _store(server, parts) as response:
+        said = _said(server, response)
     all_stored = response.status_code == HTTPStatus.OK
     unsaid = SUCCESS if all_stored else PROCESSING_FAILURE
     comment = f"HTTP {response.status_code}"
@@ -206,16 +170,20 @@ def _answers(
     ]
 
 
-def _said(response: Response) -> dict[str, int]:
+def _store(server: WebServer, parts: Sequence[Part]) -> Response:
+    """Return the answer to one request. Raises _ContentRefused and Unavailable."""
+    body = MultipartBody(parts)
+    headers = {"Content-Type": body.content_type, "Accept": DICOM_JSON}
+    answer = server.request("POST", "studies", headers, READ_SECONDS, data=body)
+    _check(server, answer)
+    return answer
+
+
+def _said(server: WebServer, response: Response) -> dict[str, int]:
     """Return the status of each instance that the answer names; nothing where its body can't be read."""
-    body = bytearray()
     try:
-        for chunk in response.iter_content(64 * 1024):
-            body += chunk
-            if len(body) > ANSWER_BYTES:
-                return {}
-        document = json.loads(body)
-    except (requests.RequestException, HTTPError, OSError, ValueError, RecursionError):
+        document = json.loads(server.body(response, ANSWER_BYTES, ANSWER_SECONDS))
+    except (TooLarge, Unavailable, ValueError, RecursionError):
         return {}
     found = document[0] if isinstance(document, list) and document else document
     if not isinstance(found, Mapping):
@@ -241,7 +209,7 @@ def _values(item: Mapping[str, Any], tag: str) -> list[Any]:
     return values if isinstance(values, list) else []
 
 
-def _check(url: str, answer: Response) -> None:
+def _check(server: WebServer, answer: Response) -> None:
     status = answer.status_code
     if status in ANSWERED:
         return
@@ -249,14 +217,7 @@ def _check(url: str, answer: Response) -> None:
     if status in OF_THE_CONTENT:
         raise _ContentRefused(status)
     if status in UNAUTHORISED:
-        raise Unavailable("web_unauthorised", f"{url} answered {status}", "Correct authorization.")
+        raise Unavailable("web_unauthorised", f"{server} answered {status}", "Correct authorization.")
     if status in TRY_LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise Unavailable("web_failed", f"{url} answered {status}", "Look at its log.")
-    raise Unavailable("web_refused", f"{url} answered {status}", "Correct url.")
-
-
-def _away(url: str, error: Exception) -> Unavailable:
-    over_tls = isinstance(error, requests.exceptions.SSLError)
-    what = "cannot be trusted" if over_tls else "cannot be reached or went away"
-    action = "Compare its certificate with authorities." if over_tls else "Start it."
-    return Unavailable("web_away", f"{url} {what} ({type(error).__name__})", action)
+        raise Unavailable("web_failed", f"{server} answered {status}", "Look at its log.")
+    raise Unavailable("web_refused", f"{server} answered {status}", "Correct url.")

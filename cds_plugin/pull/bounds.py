@@ -23,12 +23,10 @@ UIDS_PER_REQUEST = 100
 """Instances named in one C-GET or C-MOVE: 6.5 kB, and what a broken association costs again at most."""
 MOVE_SECONDS = 600.0
 """Silence of a peer that moves objects to our listener: it need not tell its progress."""
-CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
 """Silence of a web server: a PACS may bring an object back from its archive before it answers."""
 OBJECT_SECONDS = 1_800.0
 """One object over HTTP from request to last byte: one gibibyte at 5 Mbit/s."""
-CHUNK_BYTES = 256 * 1024
 TRIES = 3
 """Tries of one study while the peer breaks off; what came is not fetched again."""
 TRY_AGAIN_SECONDS = 1.0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from cds_db.resting import FAILURES_BEFORE_REST
 from cds_db.session import snapshot
 from cds_db.stages import DeliveryState, JobKind
 from cds_plugin.commands import destinations
+from cds_plugin.config import Destination
 from cds_plugin.deliver import sender
 
 DELIVERIES = 12
@@ -97,3 +100,37 @@ def due(postroom: Postroom) -> set[int]:
     with snapshot(postroom.engine) as session:
         found = jobs.due(session, datetime.now(UTC), 100)
     return {job_id for job_id, kind in found if kind is JobKind.DELIVERY}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_web_server_that_drops_connections_is_there(
+    there: bool, postroom: Postroom, ports: list[int]
+) -> None:
+    """One that nobody answers for is away; one that drops us may do it for the sake of one object."""
+    (job_id,) = postroom.a_finished_analysis("archive")
+    postroom.to(Destination(name="archive", kind="dicomweb", url=f"http://{LOOPBACK}:{ports[0]}/dicom-web"))
+    with dropping(ports[0]) if there else nullcontext():
+        for _ in range(FAILURES_BEFORE_REST):
+            postroom.make_due(job_id)
+            postroom.run(job_id)
+    assert postroom.events().count("delivery-retried") == FAILURES_BEFORE_REST
+    assert postroom.events().count("destination-left-alone") == (0 if there else 1)
+
+
+@contextmanager
+def dropping(port: int) -> Iterator[None]:
+    """Take connections and close them at the first byte."""
+    with socket.create_server((LOOPBACK, port)) as server:
+
+        def drop() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(1)
+
+        thread = threading.Thread(target=drop, daemon=True)
+        thread.start()
+        yield
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
