@@ -6,19 +6,16 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 from fuzz_datasets import INSTANCE, a_file
 from invariants import Breach, Watch, watched
 from pdus import photograph
 from pydicom.dataset import Dataset
-from sqlalchemy import select
 from starlette.requests import Request
 from strangers import a_folder, a_reception, a_ward
 
-from cds_db.models import Instance
-from cds_db.session import snapshot
 from cds_plugin.errors import Refused
 from cds_plugin.multipart import (
     MultipartBounds,
@@ -109,11 +106,13 @@ class Bodies:
         self._check_kept(stored)
 
     def _check_kept(self, uids: list[str]) -> None:
-        with snapshot(self._ward.engine) as session:
-            wanted = select(Instance.sop_instance_uid, Instance.path).where(
-                Instance.sop_instance_uid.in_(uids)
+        with closing(self._ward.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            marks = ", ".join("?" * len(uids))
+            cursor.execute(
+                f"SELECT sop_instance_uid, path FROM instances WHERE sop_instance_uid IN ({marks})", uids
             )
-            paths = {uid: path for uid, path in session.execute(wanted)}
+            paths = dict(cursor.fetchall())
         for uid in uids:
             if uid not in paths or not (self._ward.directory / paths[uid]).is_file():
                 raise Breach(f"acknowledged and not kept: {uid}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from functools import cache
 
 import structlog
 from invariants import Breach, Watch, watched
@@ -25,11 +27,8 @@ from pdus import (
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta
-from sqlalchemy import select
 from strangers import SMALL, a_folder, a_reception, a_ward
 
-from cds_db.models import Instance
-from cds_db.session import snapshot
 from cds_plugin.receive import header
 from cds_plugin.receive.answers import Offered, Status
 from cds_plugin.receive.associations import OpenAssociation
@@ -47,6 +46,8 @@ REPAIRED = 0x80
 """A bit of the first byte: the object comes from a sender whose quoted values a rule repairs."""
 INSTANCE = b"1.2.3.4"
 KEPT_ASIDE = frozenset({Status.DATA_SET_DOES_NOT_MATCH, Status.CANNOT_UNDERSTAND})
+LAST_INSTANCE = "SELECT id, path FROM instances ORDER BY id DESC LIMIT 1"
+"""Asked after every case, so without the layers above the database."""
 BATCH = 5000
 """Objects between two fresh folders: neither disk nor database grows with the number of cases."""
 BYTES = 16 * 1024
@@ -106,10 +107,7 @@ class Datasets:
         if way == DEFLATE_HERE:
             body = deflated(body)
         syntax = DEFLATED if way == DEFLATE_HERE else SYNTAXES[way]
-        with path.open("wb") as file:
-            file.write(b"\0" * 128 + b"DICM")
-            write_file_meta_info(file, _meta(syntax))
-            file.write(body)
+        path.write_bytes(_head(syntax) + body)
         return Offered(path, DERMOSCOPIC.decode(), INSTANCE.decode(), syntax.decode(), sender)
 
     def _check_header(self, offered: Offered) -> None:
@@ -128,11 +126,10 @@ class Datasets:
 
     def _rows(self) -> tuple[int, str]:
         """Return how many instances there are, and the path of the last one."""
-        with snapshot(self._ward.engine) as session:
-            last = session.execute(
-                select(Instance.id, Instance.path).order_by(Instance.id.desc()).limit(1)
-            ).one_or_none()
-        return (last.id, last.path) if last else (0, "")
+        with closing(self._ward.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute(LAST_INSTANCE)
+            return cursor.fetchone() or (0, "")
 
     def _check(self, status: Status, reason: str, digest: str) -> None:
         """Success means a row and a file, a refusal means quarantine; incoming is empty."""
@@ -167,12 +164,18 @@ def _without_the_short_way() -> Iterator[None]:
         header.plain_texts = before
 
 
-def _meta(syntax: bytes):  # type: ignore[no-untyped-def]
-    return create_file_meta(
+@cache
+def _head(syntax: bytes) -> bytes:
+    """Return what the listener writes before a data set."""
+    file = io.BytesIO()
+    file.write(b"\0" * 128 + b"DICM")
+    meta = create_file_meta(
         sop_class_uid=UID(DERMOSCOPIC.decode()),
         sop_instance_uid=UID(INSTANCE.decode()),
         transfer_syntax=UID(syntax.decode()),
     )
+    write_file_meta_info(file, meta)
+    return file.getvalue()
 
 
 def deflated(body: bytes) -> bytes:
