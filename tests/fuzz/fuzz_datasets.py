@@ -276,7 +276,7 @@ def elements_of(explicit: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     while len(explicit) >= 8:
         group, element, vr, length = struct.unpack_from("<HH2sH", explicit)
         start = 8
-        if vr in (b"OB", b"OW", b"SQ", b"UN", b"UT") and len(explicit) >= 12:
+        if vr in (b"OB", b"OV", b"OW", b"SQ", b"UN", b"UT") and len(explicit) >= 12:
             start, length = 12, struct.unpack_from("<L", explicit, 8)[0]
         if start + length > len(explicit):
             return

@@ -167,7 +167,7 @@ def explicit_element(tag: int, vr: bytes, value: bytes, length: int | None = Non
     """Return an element in explicit VR little endian; `length` may lie."""
     size = len(value) if length is None else length
     head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
-    wide = vr in (b"OB", b"OW", b"SQ", b"UN", b"UT")
+    wide = vr in (b"OB", b"OV", b"OW", b"SQ", b"UN", b"UT")
     return head + (struct.pack("<HL", 0, size) if wide else struct.pack("<H", size & 0xFFFF)) + value
 
 

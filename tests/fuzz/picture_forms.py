@@ -102,7 +102,7 @@ def encoded(elements: Elements, syntax: bytes = EXPLICIT_LITTLE) -> bytes:
 def _big_element(tag: int, vr: bytes, value: bytes) -> bytes:
     if vr in (b"US", b"OW"):
         value = b"".join(value[at : at + 2][::-1] for at in range(0, len(value), 2))
-    wide = vr in (b"OB", b"OW", b"SQ", b"UN", b"UT")
+    wide = vr in (b"OB", b"OV", b"OW", b"SQ", b"UN", b"UT")
     length = struct.pack(">HL", 0, len(value)) if wide else struct.pack(">H", len(value) & 0xFFFF)
     return struct.pack(">HH", tag >> 16, tag & 0xFFFF) + vr + length + value
 
@@ -223,26 +223,41 @@ def _elements_changed(body: bytes, dice: random.Random, mutate: Mutate) -> bytes
 
 
 def _frames(data: bytes) -> tuple[Request, bytes]:
-    """Return a file of several frames: the input is its Pixel Data, items and all."""
+    """Return a file of several frames: the input is its Pixel Data, items and all.
+
+    With `FOLLOWS` it has an extended offset table, which the first item may lie about.
+    """
     how, pixels = (data[0], data[1:]) if data else (0, b"")
     syntax = (JPEG[0], RLE[0], LS[0])[how % 3]
     frames = 1 + how // 4 % 5
     elements = header(colour=(b"YBR_FULL_422", b"RGB ", b"RGB ")[how % 3], frames=frames)
     if how & FOLLOWS:
-        offsets = pixels[:16].ljust(16, b"\0")
-        elements |= {0x7FE00001: (b"OV", offsets), 0x7FE00002: (b"OV", offsets[::-1])}
+        offsets, lengths = _extended_table(_items_of(pixels)[0])
+        elements |= {0x7FE00001: (b"OV", offsets), 0x7FE00002: (b"OV", lengths)}
     body = encoded(elements) + explicit_element(0x7FE00010, b"OB", pixels, UNDEFINED)
     return Request(Kind.DICOM, MAX_PIXELS, 1 + how // 32 % 4), part_10(syntax, body)
 
 
+def _extended_table(items: list[bytes]) -> tuple[bytes, bytes]:
+    """Return offsets and lengths of the items (PS3.3 C.7.6.3.1.8), or the first item where it says some."""
+    if items and len(items[0]) >= 8:
+        return items[0], items[0][::-1]
+    offsets, at = [], 0
+    for each in items[1:]:
+        offsets.append(at)
+        at += 8 + len(each)
+    form = f"<{len(offsets)}Q"
+    return struct.pack(form, *offsets), struct.pack(form, *map(len, items[1:]))
+
+
 def _frames_seeds() -> Iterator[bytes]:
     jpeg, rle, ls = next(streams.jpegs()), next(streams.run_lengths()), next(streams.jpegs_ls())
-    for number, stream in enumerate((jpeg, rle, ls)):
+    for number, second_of_two, stream in ((0, 45, jpeg), (1, 46, rle), (2, 44, ls)):
         yield bytes((number,)) + encapsulated(stream)
-        yield bytes((number + 4 + 32,)) + encapsulated(stream, stream)
+        yield bytes((second_of_two,)) + encapsulated(stream, stream)
     yield b"\0" + encapsulated(jpeg[:300], jpeg[300:500], jpeg[500:])
-    yield b"\x08" + _with_table(jpeg[:300], jpeg[300:], jpeg, jpeg[:100], jpeg[100:])
-    yield bytes((FOLLOWS | 4,)) + encapsulated(jpeg, jpeg)
+    yield b"\x09" + _with_table(jpeg[:300], jpeg[300:], jpeg, jpeg[:100], jpeg[100:])
+    yield bytes((FOLLOWS | 37,)) + encapsulated(jpeg, jpeg)
 
 
 def _with_table(*fragments: bytes) -> bytes:
