@@ -174,6 +174,17 @@ def _disk_full(scene: Scene) -> None:
     relieve(scene.site.storage)
 
 
+def _database_disk_full(scene: Scene) -> None:
+    if not scene.site.has_small_disk:
+        raise NotNow
+    postgres = scene.site.postgres
+    fill(postgres.folder, 0)
+    scene.last()
+    relieve(postgres.folder)
+    if not postgres.runs:
+        postgres.start()
+
+
 def _clock_stepped(scene: Scene) -> None:
     if scene.site.clocks.library is None:
         raise NotNow
@@ -255,7 +266,8 @@ KINDS: Mapping[str, Kind] = {
         f"{name}: slow": Kind(f"link {key}", "each piece of data 20-300 ms late", _slow(key))
         for key, name in LINKS.items()
     },
-    "disk full": Kind("disk", "a small tmpfs below the storage folder is filled", _disk_full),
+    "disk full": Kind("disk", "the storage folder's tmpfs is filled", _disk_full),
+    "database's disk full": Kind("database", "PostgreSQL's tmpfs is filled", _database_disk_full),
     "clock stepped": Kind("clock", "5-60 s forth or back, later right", _clock_stepped),
     "late picture": Kind("camera", "a further picture of an earlier study", _late),
     "duplicate": Kind("camera", "an object that was acknowledged is sent again", _duplicate),

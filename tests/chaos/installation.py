@@ -34,7 +34,8 @@ from cds_plugin.supervisor import Part, Supervisor, command_line, die_with
 
 PARTS = {"listener": "listen", "worker": "worker", "deliver": "deliver", "sweep": "sweep"}
 STOP_ORDER = ("listener", "worker", "deliver", "sweep")
-DISK_BYTES = 1_500_000_000
+DISK_BYTES = 400_000_000
+"""A full one is held in memory."""
 READY_SECONDS = 600.0
 """A machine that is busy with other things takes minutes to import what the worker needs."""
 WATCH = "watch"
@@ -169,9 +170,10 @@ def a_site(folder: Path, wait_for: Iterable[str] = PARTS, breakable: bool = True
     with ExitStack() as stack:
         links = stack.enter_context(Links())
         place = stack.enter_context(TemporaryDirectory(prefix="cds-postgres-"))  # its user may go there
+        disk = breakable and stack.enter_context(small_disk(Path(place), DISK_BYTES))
         postgres = stack.enter_context(PostgresServer(Path(place)))
         broker = stack.enter_context(RedisServer(folder / "broker"))
-        disk = breakable and stack.enter_context(small_disk(folder / "storage", DISK_BYTES))
+        disk = disk and stack.enter_context(small_disk(folder / "storage", DISK_BYTES))
         (listener_port, dicom_port, http_port) = free_ports(3)
         to_listener, to_pacs = links.to(listener_port), links.to(dicom_port)
         to_database = links.to(postgres.port)

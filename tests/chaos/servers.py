@@ -72,6 +72,11 @@ class PostgresServer:
         for each in everybody:
             end_if_there(each)
 
+    @property
+    def runs(self) -> bool:
+        """Return whether its first process lives."""
+        return self.process is not None and self.process.poll() is None
+
     def create(self, name: str) -> str:
         """Return the SQLAlchemy URL of a new, empty database."""
         with psycopg.connect(f"postgresql://{self.address}/postgres", autocommit=True) as connection:
@@ -85,7 +90,7 @@ class PostgresServer:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
 
     def _answers(self, deadline: float) -> bool:
-        while self.process is not None and self.process.poll() is None and time.monotonic() < deadline:
+        while self.runs and time.monotonic() < deadline:
             try:
                 psycopg.connect(f"postgresql://{self.address}/postgres").close()
                 return True

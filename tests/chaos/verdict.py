@@ -74,6 +74,8 @@ class Inspection:
             self._entries = Counter(session.scalars(select(AuditEntry.event)))
             delivered = select(AuditEntry.sop_instance_uid).where(AuditEntry.event == "object-delivered")
             self._sent = Counter(session.scalars(delivered))
+            refused = select(AuditEntry).where(AuditEntry.event == "picture-refused")
+            self._refused = list(session.scalars(refused))
 
     def while_running(self) -> Verdict:
         """Check everything but the files that no row speaks of."""
@@ -131,6 +133,10 @@ class Inspection:
                 self.verdict.twice.append(
                     (studies.get(source, "?"), f"{kind} of {source}, which is no picture")
                 )
+
+        for each in self._refused:
+            code = each.detail.get("refusal", each.detail)
+            self.verdict.lost.append((str(each.study_instance_uid), f"a good picture was given up: {code}"))
 
     def _analysed(self) -> list[Instance]:
         return [each for each in self._instances if each.in_use and each.reason_not_analysed is None]
