@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Self
 
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from cds_db import jobs
@@ -24,6 +25,11 @@ LEASE_SECONDS = 10.0
 """The job of a process that was killed is free again after this time at the latest."""
 RENEW_SECONDS = 3.0
 """Two renewals may be missed before a lease runs out."""
+AFTER_OUTAGE_SECONDS = 5.0
+"""A job whose database failed is due again after this time."""
+ASK_AGAIN_SECONDS = 1.0
+ABOUT_VALUES = (DataError, IntegrityError, ProgrammingError)
+"""What the database says of a statement and its values; all else is its own trouble."""
 
 log = structlog.get_logger()
 
@@ -85,6 +91,29 @@ class Lease:
                 continue
             except SQLAlchemyError as error:
                 log.warning("lease-not-renewed", job=self.job_id, error=type(error).__name__)
+
+
+def let_go(engine: Engine, job_id: int, owner: str, failure: SQLAlchemyError) -> None:
+    """Hand back, as if it had not been tried, a job whose work ended because the database failed.
+
+    A full disk lets a claim through and not what the work writes: counted, a few such attempts would give up
+    good work. What the work's own values caused stays counted. Asks for as long as a lease lasts; a database
+    that is away for longer lets nobody claim either.
+    """
+    if isinstance(failure, ABOUT_VALUES):
+        return
+    deadline = time.monotonic() + LEASE_SECONDS
+    while True:
+        later = datetime.now(UTC) + timedelta(seconds=AFTER_OUTAGE_SECONDS)
+        try:
+            with transaction(engine) as session:
+                jobs.hand_back(session, job_id, owner, not_before=later, error="the database failed")
+            return
+        except SQLAlchemyError as error:
+            if time.monotonic() > deadline:
+                log.warning("job-not-handed-back", job=job_id, error=type(error).__name__)
+                return
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 def owner_name() -> str:

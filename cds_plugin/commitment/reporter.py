@@ -27,7 +27,7 @@ from cds_plugin.config import Settings
 from cds_plugin.deliver.backoff import AWAY, REFUSED, Backoff
 from cds_plugin.deliver.sender import Peer, peer_of
 from cds_plugin.errors import CdsError, Refused
-from cds_plugin.lease import Lease, LeaseLost, owner_name, take
+from cds_plugin.lease import Lease, LeaseLost, let_go, owner_name, take
 
 log = structlog.get_logger()
 
@@ -55,6 +55,7 @@ class Reporter:
                 self.report(job_id, owner, taken.subject_id, taken.attempts)
         except SQLAlchemyError as error:
             log.error("database is away", job=job_id, problem=type(error).__name__)
+            let_go(self.engine, job_id, owner, error)
 
     def report(
         self, job_id: int, owner: str, commitment_id: int, attempts: int, sending: Sending | None = None

@@ -33,7 +33,7 @@ from cds_plugin.deliver.carrier import carrier_of, destination_of
 from cds_plugin.deliver.sender import REJECTED, Answer, Outgoing, read_outgoing
 from cds_plugin.deliver.verdict import Verdict
 from cds_plugin.errors import Refused, Unavailable
-from cds_plugin.lease import Lease, LeaseLost, owner_name, take
+from cds_plugin.lease import Lease, LeaseLost, let_go, owner_name, take
 from cds_plugin.receive.spool import sha256_of
 
 log = structlog.get_logger()
@@ -76,15 +76,16 @@ class Deliverer:
 
     def run(self, job_id: int) -> None:
         """Send what a destination does not have yet; do nothing where another process is at it."""
+        owner = owner_name()
         try:
-            self._run(job_id)
+            self._run(job_id, owner)
         except (LeaseLost, IllegalMove) as error:
             log.warning("delivery left", job=job_id, reason=str(error) or type(error).__name__)
         except SQLAlchemyError as error:
             log.error("database is away", job=job_id, problem=type(error).__name__)
+            let_go(self.engine, job_id, owner, error)
 
-    def _run(self, job_id: int) -> None:
-        owner = owner_name()
+    def _run(self, job_id: int, owner: str) -> None:
         with transaction(self.engine) as session:
             delivery = self._taken(session, job_id, owner)
             if delivery is None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError, OperationalError
 from ward_book import a_closed_study, claimed, events
 
 from cds_db import audit
@@ -15,7 +16,7 @@ from cds_db.events import Event
 from cds_db.models import Job
 from cds_db.session import snapshot, transaction
 from cds_db.stages import JobState
-from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost
+from cds_plugin.lease import LEASE_SECONDS, Lease, LeaseLost, let_go
 
 OFTEN = 0.05
 
@@ -83,3 +84,11 @@ def test_a_job_that_was_taken_away_is_lost_too(engine: Engine, job: int) -> None
         session.get_one(Job, job).state = JobState.DEAD
     with pytest.raises(LeaseLost), transaction(engine) as session:
         Lease(engine, job, "me").fence(session)
+
+
+def test_a_job_is_let_go_uncounted_where_the_database_failed(engine: Engine, job: int) -> None:
+    let_go(engine, job, "somebody else", OperationalError("", None, Exception()))
+    let_go(engine, job, "me", IntegrityError("", None, Exception()))
+    assert (row(engine, job).state, row(engine, job).attempts) == (JobState.RUNNING, 1)
+    let_go(engine, job, "me", OperationalError("", None, Exception()))
+    assert (row(engine, job).state, row(engine, job).attempts) == (JobState.WAITING, 0)

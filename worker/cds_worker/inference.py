@@ -30,7 +30,7 @@ from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import CdsError, Refused, Unavailable
-from cds_plugin.lease import Lease, LeaseLost, take
+from cds_plugin.lease import Lease, LeaseLost, let_go, take
 from cds_plugin.photograph import read_header
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
 from cds_plugin.rules import routes_of_sender
@@ -97,12 +97,15 @@ class Analyst:
 
         Raises DeviceFailed, the job handed back, where this process can't analyse anything any more.
         """
+        taken: Claim | None = None
         try:
             taken = self._claim(job_id)
             if taken is not None:
                 self._work(taken)
         except SQLAlchemyError as error:
             log.error("database-away", job=job_id, error=type(error).__name__)
+            if taken is not None:
+                let_go(self.engine, taken.job_id, self.owner, error)
 
     def _work(self, claim: Claim) -> None:
         try:
