@@ -2,7 +2,9 @@
 # make viewer the same through Orthanc, and OHIF to look at it   (STUDY=path)
 # make test   everything that must pass
 # make check  format, lint, types, imports, fast tests
-# make setup  .venv with everything
+# make setup  .venv with everything, each file by its hash
+# make lock   requirements/*.lock for what pyproject.toml asks for   (LOCK=--upgrade: newest versions)
+# make sbom   var/sbom.json: every package of .venv and our models, CycloneDX 1.6
 # make fuzz   strangers' bytes against listener, reception, uploads and settings   (CASES=100000 of each, resumes)
 # make chaos  faults against a whole installation; nothing may be lost   (FAULTS=200 SEED=1, resumes)
 # make soak   many studies: memory, descriptors, threads, database   (STUDIES=5000)
@@ -18,9 +20,13 @@ CASES ?= 100000
 FAULTS ?= 200
 SEED ?= 1
 STUDIES ?= 5000
+LOCK ?=
+COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --only-binary :all: --emit-build-options $(LOCK)
+INSTALL = $(BIN)/pip install -q --require-hashes -r
+OURSELVES = $(BIN)/pip install -q --no-deps --no-build-isolation -e .
 ROUNDS ?= 3
 
-.PHONY: setup demo viewer check lint test peers constraints fuzz chaos soak bench-ingest bench-models soak-listener clean
+.PHONY: setup demo viewer check lint test peers lock sbom fuzz chaos soak bench-ingest bench-models soak-listener clean
 
 setup: .venv/with-everything
 
@@ -55,22 +61,29 @@ chaos: setup peers
 soak: setup peers
 	nice -n 15 $(BIN)/python tests/chaos/soak.py --studies $(STUDIES)
 
-constraints: setup
-	$(BIN)/pip freeze --exclude-editable > constraints.txt
+lock: setup
+	$(COMPILE) --extra worker --extra embedded --extra train --extra dev pyproject.toml requirements/build.in -o requirements/develop.lock
+	$(COMPILE) -c requirements/develop.lock --extra worker --extra embedded pyproject.toml requirements/build.in -o requirements/product.lock
+	$(COMPILE) -c requirements/develop.lock --extra fuzz pyproject.toml requirements/build.in -o requirements/fuzz.lock
+
+sbom: setup
+	$(BIN)/python deploy/sbom.py --out var/sbom.json
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
-.venv/with-demo: .venv/bin/pip pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e ".[worker,embedded]"
+.venv/with-demo: .venv/bin/pip pyproject.toml requirements/product.lock
+	$(INSTALL) requirements/product.lock
+	$(OURSELVES)
 	touch $@
 
-.venv/with-everything: .venv/bin/pip pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e ".[worker,embedded,train,dev]"
+.venv/with-everything: .venv/bin/pip pyproject.toml requirements/develop.lock
+	$(INSTALL) requirements/develop.lock
+	$(OURSELVES)
 	touch .venv/with-demo $@
 
-.venv/with-fuzz: .venv/with-everything
-	$(BIN)/pip install -q -c constraints.txt -e ".[fuzz]"
+.venv/with-fuzz: .venv/with-everything requirements/fuzz.lock
+	$(INSTALL) requirements/fuzz.lock
 	touch $@
 
 bench-ingest: setup peers

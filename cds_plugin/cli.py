@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from cds_plugin.console import Exit, stderr
 from cds_plugin.discretion import be_discreet
 
 GROUP = "cds_plugin.commands"
+PUBLIC = frozenset({"bundle", "conformance", "data"})
+"""Commands whose files hold no patient data, and become part of a package or of its documentation."""
+PRIVATE_UMASK = 0o077
+"""What any other command writes is for its owner only: database, spool, results, reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ def main() -> None:
     be_discreet()
     arguments = sys.argv[1:]
     asked = next((word for word in arguments if not word.startswith("-")), None)
+    if asked not in PUBLIC:
+        os.umask(PRIVATE_UMASK)
     typer.main.get_command(build(asked))(prog_name="cds-plugin")  # calling Typer sets a hook of its own
 
 

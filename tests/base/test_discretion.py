@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +104,16 @@ def test_the_command_line_is_discreet_from_the_start() -> None:
     (line,) = done.stderr.splitlines()
     assert json.loads(line)["error"] == "ValueError"
     assert SECRET not in done.stderr
+
+
+def test_what_a_command_writes_is_for_its_owner_only(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "CDS_STORAGE__DIRECTORY": "here/var",
+        "CDS_DATABASE__URL": "sqlite:///here/cds.db",
+    }
+    command = [sys.executable, "-m", "cds_plugin", "db", "upgrade"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, umask=0o022)
+    made = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.rglob("*")}
+    assert made["cds.db"] == 0o600 and made["here"] == 0o700
+    assert not [name for name, mode in made.items() if mode & 0o077]

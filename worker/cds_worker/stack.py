@@ -47,7 +47,7 @@ def import_stack() -> Stack:
         raise Refused(
             "torch_pairing",
             f"{_installed('torch')} and {_installed('torchvision')} do not work together: {error}",
-            "Install both from the same index, CPU builds or CUDA builds, as the constraints file pins them.",
+            "Install both from one index, CPU builds or CUDA builds, as requirements/product.lock pins them.",
         ) from error
 
 
