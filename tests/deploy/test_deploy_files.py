@@ -15,13 +15,16 @@ import pytest
 from forms import COMMAND, COMPOSE, DEPLOY, INSTALLED, SERVICES, SETTINGS, SYSTEMD, compose, unit
 from jsonschema import Draft7Validator
 
-from cds_plugin.config import load_settings
+from cds_plugin.cli import COMMANDS
+from cds_plugin.config import Settings, load_settings
 from cds_plugin.liveness import PARTS
 
 MOST_EXPOSED = 1.1
 """Of 10; systemd calls up to 2 OK. What is left: sockets, the host's network and root directory."""
 OURS = ("upgrade", "listener", "worker", "deliver", "sweep", "web")
 INSTANCES = ("cpu", "auto")
+PROSE = {"cds", "deploy"}
+"""What follows where the name is that of a user, a group or a role."""
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +168,17 @@ def test_both_forms_read_the_one_settings_file() -> None:
     assert not any(rule.lets_strangers_in for rule in settings.active_rules)
     mounted = [each for each in compose()["services"]["listener"]["volumes"] if "toml" in each]
     assert mounted == ["../cds-plugin.toml:/etc/cds-plugin/cds-plugin.toml:ro"]
+
+
+def test_the_page_names_what_there_is() -> None:
+    page = (DEPLOY.parent / "docs" / "deploying.md").read_text()
+    assert {
+        name for name in re.findall(r"cds-plugin (?:--\S+ )?([a-z]+) ?", page) if name not in PROSE
+    } <= set(COMMANDS)
+    for written in set(re.findall(r"deploy/[\w./@*-]+", page)):
+        assert list(DEPLOY.parent.glob(written.rstrip("/."))), written
+    units_named = set(re.findall(r"cds-plugin-[a-z]+(?=\.service)", page))
+    assert {f"{name}.service" for name in units_named} <= set(SERVICES)
+    keys = set(re.findall(r"CDS_[A-Z]+__[A-Z_]+", page + (COMPOSE / "compose.yaml").read_text()))
+    for table, key in (each.removeprefix("CDS_").lower().split("__") for each in keys):
+        assert key in type(getattr(Settings(), table)).model_fields, (table, key)

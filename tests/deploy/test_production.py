@@ -185,7 +185,7 @@ def broker_of_compose(secrets: Path, folder: Path, port: int) -> Iterator[None]:
     path = f"{tools}:{os.environ['PATH']}"
     line = from_compose("broker", folder, secrets)
     server = subprocess.Popen(
-        [word.replace("6379", str(port)) for word in line.command],
+        [word.replace("6379", str(port)).replace("/data/", f"{folder}/") for word in line.command],
         env={**os.environ, "PATH": path},
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -201,7 +201,7 @@ def broker_of_compose(secrets: Path, folder: Path, port: int) -> Iterator[None]:
             time.sleep(0.1)
         yield
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        server.terminate()
         server.wait(20)
 
 
@@ -241,18 +241,21 @@ def installation(
     secrets: Path,
     tmp_path: Path,
 ) -> Iterator[Installation]:
-    """Yield the running parts of a form on PostgreSQL: systemd's beside Redis, compose's beside Valkey."""
+    """Yield the running parts: systemd's on PostgreSQL's socket and Redis, compose's on TCP and Valkey."""
     form, state = str(request.param), tmp_path / "state"
     state.mkdir(mode=0o700)
     name = f"production_{form}"
     with psycopg.connect(f"postgresql://{password_role}/postgres", autocommit=True) as server:
         server.execute(f'CREATE DATABASE {name} OWNER "{ROLE}"')
+        (sockets,) = server.execute("SHOW unix_socket_directories").fetchone() or ("",)
+    Path(sockets).chmod(0o711)  # as /run/postgresql is: who has no capability must get through
+    host, number = password_role.split("@")[1].split(":")
+    over_tcp = f"{host}:{number}/{name}"
+    database = over_tcp if form == "compose" else f"/{name}?host={sockets}&port={number}"
     plain_port, web, broker_port = free_ports(3)
     port = pacs.routes_to if form == "compose" else plain_port
     broker = f"redis://{LOOPBACK}:{broker_port}/0" if form == "compose" else redis_url
-    environment = overrides(pacs, f"{password_role.split('@')[1]}/{name}", broker, port, web, state)
-    if form == "systemd":
-        environment["CDS_DATABASE__PASSWORD_FILE"] = str(secrets / "database_password")
+    environment = overrides(pacs, database, broker, port, web, state)
     parts = Installation(lines_of(form, state, secrets), environment, tmp_path)
     with broker_of_compose(secrets, tmp_path, broker_port):
         parts.start()
