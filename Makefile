@@ -5,7 +5,7 @@
 # make setup  .venv with everything, each file by its hash
 # make lock   requirements/*.lock for what pyproject.toml asks for   (LOCK=--upgrade: newest versions)
 # make sbom   var/sbom.json: every package of .venv and our models, CycloneDX 1.6
-# make fuzz   strangers' bytes against listener, reception, uploads and settings   (CASES=100000 of each, resumes)
+# make fuzz   strangers' bytes against listener, reception, uploads, decoders, settings   (CASES=100000 of each, resumes)
 # make chaos  faults against a whole installation; nothing may be lost   (FAULTS=200 SEED=1, resumes)
 # make soak   many studies: memory, descriptors, threads, database   (STUDIES=5000)
 # make bench-ingest    objects per second beside Orthanc and storescp   (ROUNDS=3)
