@@ -37,6 +37,8 @@ DECODE_SECONDS = 60.0
 """Any picture of ordinary size takes well under a second; a busy machine may take its time."""
 SECONDS_PER_PIXEL = 1.5e-6
 """RLE in Python is the slowest way, at about a quarter of this."""
+PROFILE_BYTES = 64 * 2**20
+"""An ICC profile that a PNG file holds compressed; Pillow stops long before."""
 CLOSE_SECONDS = 2.0
 KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 """All that the child gets of the environment: no passwords, whatever a codec may be talked into."""
@@ -115,9 +117,12 @@ class Decoder:
                 answer = self._ask(file, request, pixels) or self._ask_another(file, request, pixels)
             if isinstance(answer, Refusal):
                 raise Refused(answer.code, answer.message, answer.action)
-            if os.fstat(pixels).st_size != answer.pixel_bytes + answer.profile_bytes + answer.jpeg_bytes:
+            announced = answer.pixel_bytes + answer.profile_bytes + answer.jpeg_bytes
+            if announced > _most_bytes(file, request) or os.fstat(pixels).st_size != announced:
                 raise Refused(
-                    "damaged_pixels", "The decoded picture is incomplete.", "Send the object again."
+                    "damaged_pixels",
+                    "The decoded picture is not as large as announced.",
+                    "Send the object again.",
                 )
             yield answer, pixels
         finally:
@@ -165,6 +170,11 @@ class Decoder:
         child.channel.close()
         if child.owner == os.getpid():
             _end(child.process)
+
+
+def _most_bytes(file: int, request: Request) -> int:
+    """Return how many bytes an answer may have; a profile may have been compressed in its file."""
+    return 3 * request.max_pixels + os.fstat(file).st_size + PROFILE_BYTES
 
 
 def _check_number(frame: int, header: Dataset) -> None:

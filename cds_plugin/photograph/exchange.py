@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -66,8 +66,8 @@ def receive_request(channel: socket.socket) -> tuple[Request, int, int] | None:
     message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 2)
     if not message:
         return None
-    fields = json.loads(message)
-    request = Request(Kind(fields["kind"]), fields["max_pixels"], fields["frame"])
+    said = json.loads(message)
+    request = Request(Kind(said["kind"]), said["max_pixels"], said["frame"])
     return request, descriptors[0], descriptors[1]
 
 
@@ -77,12 +77,24 @@ def send_answer(channel: socket.socket, answer: Reply | Refusal) -> None:
 
 
 def receive_answer(channel: socket.socket) -> Reply | Refusal | None:
-    """Return the answer, or None when the child has died; raises TimeoutError when it takes too long."""
+    """Return the answer; raises TimeoutError when it takes too long.
+
+    None: the child has died, or a codec has made it say what is no answer.
+    """
     try:
         message = channel.recv(MESSAGE_BYTES)
-    except ConnectionError:
+        said: dict[str, Any] = json.loads(message)
+        answer = Refusal(**said) if "code" in said else Reply(**said)
+    except (ConnectionError, TypeError, ValueError):
         return None
-    if not message:
-        return None
-    fields: dict[str, Any] = json.loads(message)
-    return Refusal(**fields) if "code" in fields else Reply(**fields)
+    return answer if _is_sound(answer) else None
+
+
+def _is_sound(answer: Reply | Refusal) -> bool:
+    """Return whether every field is of its kind: texts, truths, and whole numbers of 0 and up."""
+    kinds = {"str": str, "bool": bool, "int": int}
+    for field in fields(answer):
+        value = getattr(answer, field.name)
+        if type(value) is not kinds[str(field.type)] or (isinstance(value, int) and value < 0):
+            return False
+    return True

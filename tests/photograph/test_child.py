@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from openjpeg.utils import encode_array
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless
 
@@ -23,6 +26,7 @@ from cds_plugin import decoder as decoder_module
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.photograph import child as child_module
+from cds_plugin.photograph.exchange import Reply
 from cds_plugin.study import Rgb
 
 from .conftest import Write, make_photograph
@@ -127,6 +131,47 @@ def test_memory_is_limited(photograph: Dataset, write: Write, monkeypatch: pytes
     with Decoder() as decoder, pytest.raises(Refused) as caught:
         decoder.decode(path, 10_000_000)
     assert caught.value.code in {"too_much_memory", "damaged_pixels", "decoder_crashed"}
+
+
+def announced(rows: int, columns: int) -> bytes:
+    """Return the reply of a child that has decoded a picture."""
+    reply = Reply(
+        rows, columns, "assumed_srgb", lossy=False, profile_bytes=0, jpeg_bytes=0, jpeg_is_rgb=False
+    )
+    return json.dumps(asdict(reply)).encode()
+
+
+GIANT = 3 * 2**40
+SAID = [
+    b"nonsense",
+    b"[]",
+    b'{"code": 1}',
+    b'{"rows": 1}',
+    announced(2**20, 2**20),
+    announced(-1, -GIANT // 3),
+]
+
+
+@pytest.mark.parametrize("said", SAID, ids=range(len(SAID)))
+def test_a_child_that_was_taken_over_is_not_believed(
+    picture: Rgb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """It says what it likes, and announces a giant that takes no memory to write but some to read."""
+    script = (
+        "import os, socket, sys; channel = socket.socket(fileno=int(sys.argv[1])); channel.send(b'ready');"
+        f"_, (_, pixels), _, _ = socket.recv_fds(channel, 65536, 2); os.ftruncate(pixels, {GIANT});"
+        f"channel.send({said!r}); channel.recv(1)"
+    )
+    real = subprocess.Popen
+
+    def taken_over(command: list[str], **options: object) -> subprocess.Popen[bytes]:
+        return real([command[0], "-c", script, *command[-2:]], **options)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(decoder_module.subprocess, "Popen", taken_over)
+    path = tmp_path / "picture.png"
+    Image.fromarray(picture).save(path)
+    with Decoder() as decoder, pytest.raises(Refused, match=r"damaged_pixels|decoder_crashed"):
+        decoder.decode_picture(path, MAX_PIXELS)
 
 
 def test_the_allowance_covers_the_greediest_path() -> None:
