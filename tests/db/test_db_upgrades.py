@@ -159,13 +159,13 @@ def test_the_rule_lets_additions_pass(change: tuple[str, ...]) -> None:
 
 
 EVER_WRITTEN: dict[type[StrEnum], str] = {
-    Stage: "receiving queued analysing delivering complete conflict failed",
-    DeliveryState: "pending delivered failed held",
-    AskedState: "pending committed failed",
+    Stage: "receiving queued analysing delivering complete conflict failed discarded",
+    DeliveryState: "pending delivered failed held discarded",
+    AskedState: "pending committed failed discarded",
     Origin: "rerun release",
-    JobState: "waiting running done dead",
+    JobState: "waiting running done dead discarded",
     JobKind: "analysis delivery commitment",
-    CommitmentState: "pending reported failed",
+    CommitmentState: "pending reported failed discarded",
     PullState: "running complete incomplete",
     PulledState: "wanted held refused failed",
 }
