@@ -36,7 +36,7 @@ from cds_plugin.config import Destination, Settings
 from cds_plugin.deliver.answering import AnswerHandler
 from cds_plugin.deliver.backoff import AWAY, REFUSED
 from cds_plugin.deliver.breaker import Breaker
-from cds_plugin.deliver.carrier import carrier_of, destination_of
+from cds_plugin.deliver.carrier import carrier_of, destination_of, retry_for
 from cds_plugin.deliver.sender import GONE, Answer, association_with, peer_of, read_outgoing
 from cds_plugin.errors import CdsError, Refused, Unavailable
 from cds_plugin.lease import Lease, LeaseLost
@@ -190,6 +190,7 @@ class Asker:
                 away=is_away,
                 now=now,
                 actor=ACTOR,
+                retry_for=retry_for(self.settings, self.breaker.destination),
             )
             attempts = session.get_one(Job, lease.job_id, populate_existing=True).attempts
             jobs.retry_later(

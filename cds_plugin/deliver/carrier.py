@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TypeAlias
 
+from cds_db.delivery import DEFAULT_RETRY
 from cds_plugin.config import Destination, DestinationKind, Settings
 from cds_plugin.deliver.sender import Answer, Outgoing, peer_of, send_files
 from cds_plugin.deliver.stow import store_over_web
@@ -22,6 +24,12 @@ def destination_of(settings: Settings, name: str) -> Destination:
         if each.name == name:
             return each
     raise Refused("unknown_destination", f"no destination is named {name!r}", "Add it to the settings.")
+
+
+def retry_for(settings: Settings, name: str) -> timedelta:
+    """Return how long that destination is tried, where no rule says it."""
+    wanted = [each.retry_hours for each in settings.destinations if each.name == name]
+    return timedelta(hours=wanted[0]) if wanted else DEFAULT_RETRY
 
 
 def carrier_of(settings: Settings, destination: Destination) -> Carrier:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from cds_db import destinations, jobs, resting, studies
-from cds_db.delivery import DEFAULT_RETRY
 from cds_db.locks import locked_delivery
 from cds_db.models import Delivery, Job, Result
 from cds_db.session import snapshot, transaction
@@ -29,7 +28,7 @@ from cds_plugin.config import Destination, Settings
 from cds_plugin.deliver.asking import Asker
 from cds_plugin.deliver.backoff import AWAY, REFUSED, Backoff
 from cds_plugin.deliver.breaker import Breaker
-from cds_plugin.deliver.carrier import carrier_of, destination_of
+from cds_plugin.deliver.carrier import carrier_of, destination_of, retry_for
 from cds_plugin.deliver.sender import REJECTED, Answer, Outgoing, read_outgoing
 from cds_plugin.deliver.verdict import Verdict
 from cds_plugin.errors import Refused, Unavailable
@@ -120,16 +119,11 @@ class Deliverer:
     def _start(self, session: Session, job_id: int, owner: str, delivery_id: int) -> Work:
         now = datetime.now(UTC)
         delivery, results = studies.delivery_objects(session, delivery_id)
-        studies.start_delivery(
-            session, delivery_id, now=now, actor=ACTOR, retry_for=self._retry_for(delivery.destination)
-        )
+        wanted = retry_for(self.settings, delivery.destination)
+        studies.start_delivery(session, delivery_id, now=now, actor=ACTOR, retry_for=wanted)
         attempts = session.get_one(Job, job_id, populate_existing=True).attempts
         until = delivery.retry_until or now
         return Work(job_id, owner, attempts, delivery.id, delivery.destination, until, results)
-
-    def _retry_for(self, name: str) -> timedelta:
-        wanted = [each.retry_hours for each in self.settings.destinations if each.name == name]
-        return timedelta(hours=wanted[0]) if wanted else DEFAULT_RETRY
 
     def _deliver(self, work: Work) -> None:
         tally = Tally()

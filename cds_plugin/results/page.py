@@ -115,8 +115,10 @@ def _patient(header: Dataset) -> Table:
 
 
 def _shown(header: Dataset, keyword: str) -> str:
-    """Return an element as the page can show it: of a name the first group, a date with dashes."""
-    text = str(element_value(header, keyword) or "").split("=")[0].replace("^", " ").strip()
+    """Return an element as the page can show it: a name's first group without carets, a date with dashes."""
+    text = str(element_value(header, keyword) or "")
+    if keyword.endswith("Name"):
+        text = next(filter(None, text.split("=")), "").replace("^", " ").strip()
     if keyword.endswith("Date") and len(text) == 8 and text.isdigit():
         return f"{text[:4]}-{text[4:6]}-{text[6:]}"
     known = pdfmetrics.getFont("Vera").face.charToGlyph

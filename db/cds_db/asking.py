@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from cds_db.columns import Json
 from cds_db.commitment import FAILURES_IN_AUDIT, Reference
-from cds_db.delivery import DEFAULT_RETRY
+from cds_db.delivery import DEFAULT_RETRY, time_is_over
 from cds_db.events import Event, Outcome
 from cds_db.locks import locked_delivery
 from cds_db.models import AskedCommitment, DeliveredObject, Delivery, Job, Result
@@ -109,15 +109,17 @@ def record_unanswered(
     away: bool,
     now: datetime,
     actor: str,
+    retry_for: timedelta = DEFAULT_RETRY,
 ) -> None:
     """Note that a question could not be asked, or was refused; None: it was not even noted as asked.
 
-    It counts, unless the destination is `away` and the delivery's time is not over.
+    It counts, unless the destination is `away` and the delivery's time is not over. Where that begins anew,
+    it is as long as the rule says, else `retry_for`.
     """
     delivery = locked_delivery(session, delivery_id)
     delivery.last_error = shortened(error)
     if delivery.retry_until is None:
-        delivery.retry_until = now + DEFAULT_RETRY
+        delivery.retry_until = time_is_over(delivery, now, retry_for)
     counts = not away or now > delivery.retry_until
     delivery.asked += counts - (transaction_uid is not None)
     if transaction_uid is not None:

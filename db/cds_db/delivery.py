@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, select
+from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
 from cds_db.columns import Json
@@ -36,11 +36,16 @@ def start_delivery(
     delivery = _pending(session, delivery_id)
     delivery.attempts += 1
     if delivery.retry_until is None:
-        wanted = delivery.retry_hours
-        delivery.retry_until = now + (retry_for if wanted is None else timedelta(hours=wanted))
+        delivery.retry_until = time_is_over(delivery, now, retry_for)
     note(
         session, delivery, Event.DELIVERY_STARTED, now=now, actor=actor, detail={"attempt": delivery.attempts}
     )
+
+
+def time_is_over(delivery: Delivery, now: datetime, retry_for: timedelta) -> datetime:
+    """Return until when a delivery is tried whose time begins now."""
+    wanted = delivery.retry_hours
+    return now + (retry_for if wanted is None else timedelta(hours=wanted))
 
 
 def delivery_objects(session: Session, delivery_id: int) -> tuple[Delivery, list[Result]]:
@@ -137,8 +142,9 @@ def record_delivery_attempt(
 def finish_delivery(
     session: Session, delivery_id: int, *, now: datetime, actor: str, ask: bool = False
 ) -> None:
-    """End a delivery; the revision is complete when it was the last one. `ask`: commitment is asked for next.
+    """End a delivery; the revision is complete when it was the last one.
 
+    `ask`: commitment is asked for next, where anything was delivered.
     Raises IllegalMove unless it is pending and its destination took every object.
     """
     delivery, missing = delivery_objects(session, delivery_id)
@@ -147,7 +153,7 @@ def finish_delivery(
     move_delivery(delivery, DeliveryState.DELIVERED)
     delivery.delivered_at = now
     delivery.last_error = None
-    if ask:
+    if ask and session.scalar(_taken(delivery_id).limit(1)) is not None:
         delivery.commitment = AskedState.PENDING
     note(session, delivery, Event.DELIVERY_FINISHED, now=now, actor=actor, detail={})
     settle(session, delivery, now)
@@ -184,6 +190,10 @@ def discard_delivery(session: Session, delivery_id: int, why: str, *, now: datet
         settle(session, delivery, now)
     delivery.last_error = shortened(why)
     return delivery
+
+
+def _taken(delivery_id: int) -> Select[str]:
+    return select(DeliveredObject.sop_instance_uid).where(DeliveredObject.delivery_id == delivery_id)
 
 
 def _pending(session: Session, delivery_id: int) -> Delivery:

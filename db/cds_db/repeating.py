@@ -316,6 +316,7 @@ def _is_unsent(session: Session, picture: Instance) -> bool:
         Result.source_sop_instance_uid == picture.sop_instance_uid,
         Result.kind == REPORT_KIND,
         Revision.stage != Stage.CONFLICT,
+        ~_ended_unsent(),
     )
     return session.scalar(standing.limit(1)) is None
 

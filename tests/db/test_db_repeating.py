@@ -12,6 +12,7 @@ from ward_book import ANSWER, NOW, STUDY, analyse, close, events, picture, recei
 from cds_db import repeating, studies
 from cds_db.handling import Handling
 from cds_db.models import DeliveredObject, Delivery, Instance, Job, Result, Revision
+from cds_db.moves import discard_revision
 from cds_db.repeating import SET_ASIDE, Repeat, Repeated
 from cds_db.session import snapshot, transaction
 from cds_db.stages import JobState, Origin, Stage
@@ -219,3 +220,18 @@ def test_what_the_hold_kept_back_is_never_sent_and_has_no_successor(engine: Engi
             DeliveredObject(delivery_id=delivery.id, sop_instance_uid=f"{STUDY}.1.{first}", delivered_at=NOW)
         )
     assert earlier(engine, revision.id, 1) == [(f"{STUDY}.1.{first}", True)], "unless it had been sent"
+
+
+def test_a_report_of_an_analysis_that_was_discarded_does_not_stand(engine: Engine) -> None:
+    """Its second picture could not be analysed; nothing of it was ever to be sent."""
+    revision_id = received(engine, 1, 2)
+    with transaction(engine) as session:
+        studies.start_analysis(session, revision_id, now=NOW, actor="worker")
+        made = report_on(f"{STUDY}.1")
+        studies.record_results(session, revision_id, [made], now=NOW, actor="worker", detail=ANSWER)
+        studies.fail_analysis(session, revision_id, reason="no memory", now=NOW, actor="worker")
+        discard_revision(session.get_one(Revision, revision_id), "not needed", NOW)
+    receive(engine, picture(3, patient_id="P-2"))
+    with snapshot(engine) as session:
+        other = session.query(Instance).filter_by(sop_instance_uid=f"{STUDY}.3").one()
+    assert release(engine, "P-1", other.id) == Repeated(Repeat.QUEUED, 3, 2)

@@ -236,6 +236,32 @@ def test_a_destination_that_is_away_uses_up_no_question(postroom: Postroom, port
     assert postroom.delivery(job_id).commitment is AskedState.COMMITTED
 
 
+def test_nothing_delivered_is_nothing_to_vouch_for(postroom: Postroom, ports: list[int]) -> None:
+    """A rule sends SEG alone, and the picture has no lesion."""
+    job_id = a_delivery(postroom, ports[0])
+    with transaction(postroom.engine) as session:
+        session.scalars(select(Delivery)).one().kinds = "presentation"
+    with Archive(ports[0]).open() as archive:
+        for _ in range(2):
+            postroom.run(job_id)
+    assert not archive.asked and postroom.stage() == "complete"
+    assert (postroom.delivery(job_id).commitment, postroom.job(job_id).state) == (None, JobState.DONE)
+
+
+def test_a_question_has_the_time_that_the_settings_give(postroom: Postroom, ports: list[int]) -> None:
+    job_id = a_delivery(postroom, ports[0])
+    place = postroom.settings.destinations[0].model_copy(update={"retry_hours": 2.0})
+    postroom.to(place)
+    with Archive(ports[0]).open():
+        postroom.run(job_id)
+    with transaction(postroom.engine) as session:
+        destinations.pause(session, "pacs", now=datetime.now(UTC), actor="user:root", reason="")
+        destinations.resume(session, "pacs", now=datetime.now(UTC), actor="user:root")
+    postroom.run(job_id)
+    until_then = postroom.delivery(job_id).retry_until
+    assert until_then is not None and until_then < datetime.now(UTC) + timedelta(hours=3)
+
+
 def test_a_destination_that_left_the_settings_is_not_asked_for_ever(
     postroom: Postroom, ports: list[int]
 ) -> None:

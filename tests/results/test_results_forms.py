@@ -167,6 +167,13 @@ def test_a_name_that_the_font_lacks_is_said_to_be_not_shown() -> None:
     assert "(not in this font)" in text and "<b>&1" in text
 
 
+def test_identifiers_stand_as_they_are_and_a_name_without_letters_is_not_left_out() -> None:
+    header = dermoscopic(SpecificCharacterSet="ISO_IR 192", PatientName="=山田^太郎", PatientID="A=7^1")
+    header.AccessionNumber = "X=9^2"
+    text = text_of(pdf_of(built(header, SAID, kinds=frozenset({ResultKind.PDF}))[ResultKind.PDF]))
+    assert "A=7^1" in text and "X=9^2" in text and "(not in this font)" in text
+
+
 def test_the_pdf_of_a_picture_without_findings_says_so() -> None:
     for said, words in (
         (analysis(), "this does not exclude disease"),
