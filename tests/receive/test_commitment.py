@@ -361,7 +361,7 @@ def test_a_requester_that_never_comes_back_is_given_up(ward: Ward, requester: Re
     assert rows(ward)[0].state is CommitmentState.FAILED
     assert ward.events()[-1] == "commitment-failed"
     with snapshot(ward.engine) as session:
-        assert session.scalars(select(Job)).one().state is JobState.DONE
+        assert session.scalars(select(Job)).one().state is JobState.DEAD
 
 
 def test_a_request_is_one_however_often_it_is_sent(ward: Ward, requester: Requester) -> None:
