@@ -38,9 +38,9 @@ class Plan:
     seed: int
     faults: int
     kinds: Sequence[str] = tuple(KINDS)
-    gap_seconds: float = 4.0
+    gap_seconds: float = 3.0
     """Between the beginnings of two faults, on the average."""
-    longest_seconds: float = 12.0
+    longest_seconds: float = 10.0
     quiet_seconds: float = 1800.0
     """By then everything must have come to rest."""
     studies: int = 10

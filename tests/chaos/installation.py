@@ -36,7 +36,7 @@ PARTS = {"listener": "listen", "worker": "worker", "deliver": "deliver", "sweep"
 STOP_ORDER = ("listener", "worker", "deliver", "sweep")
 DISK_BYTES = 400_000_000
 """A full one is held in memory."""
-READY_SECONDS = 600.0
+READY_SECONDS = 1800.0
 """A machine that is busy with other things takes minutes to import what the worker needs."""
 WATCH = "watch"
 WATCH_SECONDS = 0.2
