@@ -3,7 +3,8 @@
     python confined.py '{"writable": [...], ...}' COMMAND...
 
 The file system is read-only but for `writable`, no capability is left, no memory can be made code, and system
-calls and address families that are not allowed give EPERM. Without root the first two are left out.
+calls and address families that are not allowed give EPERM. The first two are left out where this process may
+not ask for them, the third on an older kernel.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import ctypes
 import ctypes.util
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -24,6 +26,9 @@ CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 SCMP_ACT_ALLOW, SCMP_ACT_EPERM, SCMP_CMP_EQ = 0x7FFF0000, 0x00050001, 4
 FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
+CAP_SETPCAP, CAP_SYS_ADMIN = 8, 21
+MDWE_SINCE = (6, 3)
+"""The kernel that can refuse to make memory code."""
 LAST_CAPABILITY = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -63,14 +68,13 @@ def main() -> None:
     """Confine this process and become the command."""
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
     os.umask(wanted["umask"])
-    if os.geteuid() == 0:
-        if wanted["writable"] is not None:
-            _read_only_but_for(wanted["writable"], wanted["proc_subset"])
-        if not wanted["capabilities"]:
-            _drop_capabilities()
+    if wanted["writable"] is not None and _has_capability(CAP_SYS_ADMIN):
+        _read_only_but_for(wanted["writable"], wanted["proc_subset"])
+    if not wanted["capabilities"] and _has_capability(CAP_SETPCAP):
+        _drop_capabilities()
     if not wanted["new_privileges"]:
         _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    if not wanted["writable_code"]:
+    if not wanted["writable_code"] and _kernel() >= MDWE_SINCE:
         _prctl(PR_SET_MDWE, 1)
     if wanted["system_calls"]:
         _filter(frozenset(wanted["system_calls"]), wanted["families"])
@@ -99,6 +103,15 @@ def _members(word: str) -> frozenset[str]:
     ).stdout
     inner = [line.strip() for line in shown.splitlines()[1:] if line.strip() and "#" not in line]
     return frozenset().union(*(_members(each) for each in inner))
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+
+
+def _has_capability(number: int) -> bool:
+    (line,) = (each for each in Path("/proc/self/status").read_text().splitlines() if "CapEff" in each)
+    return bool(int(line.split()[1], 16) >> number & 1)
 
 
 def _read_only_but_for(folders: list[str], proc_subset: bool) -> None:

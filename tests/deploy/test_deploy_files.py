@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forms import COMMAND, COMPOSE, DEPLOY, INSTALLED, SERVICES, SETTINGS, SYSTEMD, compose, unit
+from forms import COMMAND, COMPOSE, DEPLOY, INSTALLED, SERVICES, SETTINGS, SYSTEMD, compose, from_unit, unit
 from jsonschema import Draft7Validator
 
 from cds_plugin.cli import COMMANDS
@@ -82,6 +83,36 @@ def test_the_settings_that_differ_win_over_the_common_ones(name: str) -> None:
     written = {line.partition("=")[0] for line in (SYSTEMD / name).read_text().splitlines() if "=" in line}
     assert not (keys & written) - {"Environment"}
     assert unit(name)["User"] == ("cds-plugin",)
+
+
+CONFINED = """
+import mmap, os, socket, sys
+def refused(act):
+    try: act()
+    except OSError: return True
+    return False
+def write(path): open(path, "w").close()
+here, outside = sys.argv[1:]
+write(here + "/mine")
+print(refused(lambda: write(outside + "/theirs")), os.path.exists("/proc/meminfo"))
+print(refused(lambda: socket.socket(socket.AF_NETLINK)), refused(lambda: os.setpriority(0, 0, 5)))
+print(refused(lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take the file system away from a process")
+@pytest.mark.parametrize(("name", "code"), [("listener.service", "True"), ("worker@.service", "False")])
+def test_the_tests_confine_as_the_units_say(
+    systemd_tools: None, tmp_path: Path, name: str, code: str
+) -> None:
+    line = from_unit(f"cds-plugin-{name}", tmp_path / "state", "cpu")
+    (tmp_path / "state").mkdir()
+    probe = [sys.executable, "-c", CONFINED, str(tmp_path / "state"), str(tmp_path)]
+    done = subprocess.run(
+        line.confinement.around(probe), capture_output=True, text=True, timeout=60, check=False
+    )
+    said = done.stdout.split()
+    assert said == ["True", str(code == "False"), "True", "True", code], done.stdout + done.stderr
 
 
 def test_systemd_takes_the_user(systemd_tools: None) -> None:
