@@ -133,7 +133,7 @@ def record_reached(session: Session, name: str, *, now: datetime, actor: str) ->
     forget(state)
     if not rested or since is None:
         return
-    session.execute(waiting_jobs(name).values(not_before=now, woken_at=None), execution_options=UNSEEN)
+    session.execute(_free_jobs(name).values(not_before=now, woken_at=None), execution_options=UNSEEN)
     detail: Mapping[str, Json] = {
         "destination": name,
         "failures": failures,
@@ -164,14 +164,23 @@ def unsettled(name: str) -> Select[int]:
 
 def _wake_in_order(session: Session, name: str) -> None:
     """Forget who was woken: the longest waiting is on trial next, not the one that failed just now."""
-    session.execute(waiting_jobs(name).values(woken_at=None), execution_options=UNSEEN)
+    session.execute(_free_jobs(name).values(woken_at=None), execution_options=UNSEEN)
 
 
 def waiting_jobs(name: str) -> Update:
     """Return the update, values to be added, of the jobs that wait to send something to a destination."""
-    return update(Job).where(
-        Job.kind == JobKind.DELIVERY, Job.state == JobState.WAITING, Job.subject_id.in_(unsettled(name))
-    )
+    return update(Job).where(*_waits(name))
+
+
+def _free_jobs(name: str) -> Update:
+    """Return the same without those that somebody changes right now: no two writers wait in a circle."""
+    free = select(Job.id).where(*_waits(name)).with_for_update(skip_locked=True)
+    return update(Job).where(Job.id.in_(free))
+
+
+def _waits(name: str) -> tuple[ColumnElement[bool], ...]:
+    waiting = Job.state == JobState.WAITING
+    return Job.kind == JobKind.DELIVERY, waiting, Job.subject_id.in_(unsettled(name))
 
 
 def _state(name: str) -> Select[DestinationState]:
