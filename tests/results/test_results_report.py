@@ -33,6 +33,7 @@ from result_cases import (
 from cds_plugin.results import codes
 from cds_plugin.results.build import build_results
 from cds_plugin.results.report import NO_LESION
+from cds_plugin.results.shape import outline
 from cds_plugin.study import Analysis, Lesion, LesionClass, OperatingPoint, Quality, ResultKind, Verdict
 
 SR = ResultKind.REPORT
@@ -108,10 +109,12 @@ def findings(draw: st.DrawFn) -> Analysis:
 
 
 @settings(max_examples=8, deadline=None)
-@given(findings())
-def test_any_findings_come_back(said: Analysis) -> None:
-    groups, point = groups_of(reread(only(SR, dermoscopic(), said))), said.operating_point
+@given(findings(), st.sampled_from(sorted(SOURCES)))
+def test_any_findings_come_back(said: Analysis, source: str) -> None:
+    groups, point = groups_of(reread(only(SR, SOURCES[source](), said))), said.operating_point
     for lesion, group in zip(said.lesions, groups, strict=True):
+        assert group.finding_type == hd.sr.CodedConcept.from_code(codes.FINDINGS[lesion.finding])
+        assert np.array_equal(group.roi.value, outline(lesion))
         numbers = numbers_of(group)
         assert [numbers[f"PROB_{each}"][0] for each in LesionClass] == list(lesion.probabilities)
         assert next(iter(group.get_measurements())).value == max(lesion.probabilities)

@@ -42,12 +42,14 @@ def overlapping_masks(draw: st.DrawFn) -> list[NDArray[np.bool_]]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(overlapping_masks())
-def test_masks_come_back_bit_for_bit(masks: list[NDArray[np.bool_]]) -> None:
+@given(overlapping_masks(), st.sampled_from(sorted(SOURCES)), st.sampled_from([SEG, STRICT]))
+def test_masks_come_back_bit_for_bit(masks: list[NDArray[np.bool_]], source: str, kind: ResultKind) -> None:
     rows, columns = masks[0].shape
     lesions = [of_mask(number, mask) for number, mask in enumerate(masks, start=1)]
     said = analysis(*lesions, rows=rows, columns=columns)
-    result = only(SEG, dermoscopic(rows=rows, columns=columns), said)
+    header = SOURCES[source]()
+    header.Rows, header.Columns = rows, columns
+    result = built(header, said, kinds=frozenset({kind}))[kind]
     read = masks_of(result)
     assert len(read) == len(masks)
     assert all(np.array_equal(mine, theirs) for mine, theirs in zip(masks, read, strict=True))
