@@ -10,6 +10,7 @@ from cds_db.processes import alive
 from cds_db.session import snapshot
 from cds_plugin.config import Settings
 from cds_plugin.database import opened_database
+from cds_plugin.presence import IDLE_MOST
 from cds_plugin.reach import port_is_open
 from cds_plugin.web.paths import READY_PATH
 from cds_plugin.web.probe import web_answers
@@ -19,7 +20,7 @@ SILENCE = timedelta(seconds=30)
 
 
 def part_lives(settings: Settings, part: str) -> bool:
-    """Return whether a part of this machine said hello lately, and takes connections where it should.
+    """Return whether a part of this machine said hello and worked lately, and takes connections if it should.
 
     Raises CdsError where the database can't be asked, KeyError for an unknown part.
     """
@@ -27,10 +28,11 @@ def part_lives(settings: Settings, part: str) -> bool:
 
 
 def _said_hello(settings: Settings, part: str) -> bool:
-    host = socket.gethostname()
+    host, now = socket.gethostname(), datetime.now(UTC)
     with opened_database(settings) as engine, snapshot(engine) as session:
-        seen = alive(session, datetime.now(UTC) - SILENCE)
-    return any(process.name == part and process.host == host for process in seen)
+        seen = alive(session, now - SILENCE)
+    mine = [process for process in seen if process.name == part and process.host == host]
+    return any(each.worked_at is None or each.worked_at >= now - IDLE_MOST for each in mine)
 
 
 def _listens(settings: Settings) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -19,10 +19,13 @@ from cds_db import audit, processes
 from cds_db.columns import Json
 from cds_db.events import Event
 from cds_db.session import transaction
+from cds_plugin.notify import ALIVE, notify
 
 log = structlog.get_logger()
 
 HELLO_SECONDS = 1.0
+IDLE_MOST = timedelta(seconds=180)
+"""Who has taken no message and finished no round for so long does not do what it is for."""
 
 
 def this_process() -> str:
@@ -47,14 +50,22 @@ def _audit(engine: Engine, name: str, event: Event) -> None:
 class Presence:
     """While the block runs the process `name` says hello; a database that is away is only logged.
 
-    The first hello is said on entering. `turn` is held during every write: where the threads of a process
-    queue for the database's one writer, this one queues with them.
+    The first hello is said on entering; `worked` is asked when the process last did what it is for, and where
+    that is too long ago systemd hears nothing (WatchdogSec). `turn` is held during every write: where the
+    threads of a process queue for the database's one writer, this one queues with them.
     """
 
-    def __init__(self, engine: Engine, name: str, turn: AbstractContextManager[object] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        turn: AbstractContextManager[object] | None = None,
+        worked: Callable[[], datetime | None] = lambda: None,
+    ) -> None:
         self._engine = engine
         self._name = name
         self._turn = turn or nullcontext()
+        self._worked = worked
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"{name}-presence", daemon=True)
 
@@ -76,8 +87,11 @@ class Presence:
             self._say_hello()
 
     def _say_hello(self) -> None:
+        now, worked_at = datetime.now(UTC), self._worked()
+        if worked_at is None or now - worked_at < IDLE_MOST:
+            notify(ALIVE)
         try:
             with self._turn, transaction(self._engine) as session:
-                processes.say_hello(session, self._name, socket.gethostname(), os.getpid(), datetime.now(UTC))
+                processes.say_hello(session, self._name, socket.gethostname(), os.getpid(), now, worked_at)
         except SQLAlchemyError as error:
             log.error("database is away", problem=type(error).__name__)

@@ -15,6 +15,7 @@ VISIBILITY_TIMEOUT_SECONDS = 3600
 HARD_LIMIT_SECONDS = 1800
 """A task that runs longer is killed; its job's lease runs out and it is queued again."""
 CONNECT_SECONDS = 2
+ANSWER_SECONDS = 5
 
 TASK_OF = {
     JobKind.ANALYSIS: "cds.analyse",
@@ -28,8 +29,12 @@ QUEUE_OF = {
 }
 
 
-def make_app(settings: Settings) -> Celery:
-    """Return a Celery application on the broker of the settings, without any task."""
+def make_app(settings: Settings, *, consumes: bool = False) -> Celery:
+    """Return a Celery application on the broker of the settings, without any task.
+
+    One that only wakes others waits ANSWER_SECONDS for the broker's answer at most: a broker that hangs must
+    not hang the sweeper. A consumer waits for messages as long as it takes.
+    """
     app = Celery("cds", broker=broker_url(settings), set_as_current=False)
     app.conf.update(
         task_acks_late=True,
@@ -48,6 +53,7 @@ def make_app(settings: Settings) -> Celery:
             "socket_connect_timeout": CONNECT_SECONDS,
             "max_retries": 0,  # of a producer's connection: a wake-up that fails is the sweeper's to repeat
             "socket_keepalive": False,
+            **({} if consumes else {"socket_timeout": ANSWER_SECONDS}),
         },
     )
     return app

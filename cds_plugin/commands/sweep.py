@@ -29,7 +29,7 @@ def _sweep(config: Path | None) -> None:
     stop = stop_on_signals()
     engine = open_database(settings)
     sweeper = Sweeper(settings, engine, make_app(settings))
-    with audited_life(engine, PROCESS_NAME), Presence(engine, PROCESS_NAME):
+    with audited_life(engine, PROCESS_NAME), Presence(engine, PROCESS_NAME, worked=sweeper.ticked_at):
         sweeper.run(stop)
     with suppress(SQLAlchemyError):
         sweeper.seal()

@@ -23,6 +23,7 @@ from cds_plugin.database import database_failures
 from cds_plugin.errors import Refused
 from cds_plugin.reach import port_is_open
 from cds_plugin.supervisor import Part, Supervisor, command_line, wait_until
+from cds_plugin.watching import Watcher
 from cds_plugin.web.paths import LIVE_PATH
 from cds_plugin.web.probe import web_answers
 
@@ -56,16 +57,18 @@ def _up(config: Path | None, as_json: bool) -> int:
 
 
 def _serve(supervisor: Supervisor, settings: Settings, as_json: bool) -> int:
-    checks = _checks(settings, open_engine(settings.database.url), datetime.now(UTC))
+    engine = open_engine(settings.database.url)
+    checks = _checks(settings, engine, datetime.now(UTC))
     missing = wait_until(checks, supervisor, READY_SECONDS, lambda name: log.info("part ready", part=name))
     if missing and not supervisor.stopping:
         log.error("not ready", parts=missing)
         return Exit.FAILED
     if not supervisor.stopping:
         _announce(supervisor, settings, as_json)
-    while not supervisor.stopping:
-        supervisor.restart_dead()
-        time.sleep(WATCH_SECONDS)
+    with Watcher(engine, supervisor.parts.values()):
+        while not supervisor.stopping:
+            supervisor.restart_dead()
+            time.sleep(WATCH_SECONDS)
     return Exit.DONE
 
 

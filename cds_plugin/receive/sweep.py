@@ -74,6 +74,7 @@ class Sweeper:
             self._slow_steps[self._begin_purge] = PURGE_SECONDS
         self._settings = settings
         self._purging: Iterator[Marked] = iter(())
+        self._ticked_at = datetime.now(UTC)
         self._last_run: dict[Callable[[], None], float] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -81,8 +82,13 @@ class Sweeper:
         log.info("sweeping")
         while not stop.is_set():
             well = self.tick()
+            self._ticked_at = datetime.now(UTC)
             stop.wait(TICK_SECONDS if well else AFTER_FAILURE_SECONDS)
         self._try(self.seal)
+
+    def ticked_at(self) -> datetime:
+        """Return when the last round ended."""
+        return self._ticked_at
 
     def tick(self) -> bool:
         """Run every step that is due; return whether all of them worked."""

@@ -383,7 +383,7 @@ class PulledInstance(Base):
 class Process(Base):
     """A process of this product that said hello; `seen_at` is its last sign of life.
 
-    `worked_at` is when it last took something from the broker or finished a round; None: it has no such part.
+    `worked_at` is when it last took a message or finished a round, or could not have; None: it does neither.
     """
 
     __tablename__ = "processes"

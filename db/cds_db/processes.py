@@ -19,14 +19,17 @@ def label(host: str, pid: int) -> str:
     return f"{host}:{pid}"
 
 
-def say_hello(session: Session, name: str, host: str, pid: int, now: datetime) -> None:
-    """Note a sign of life of one process; the first one is also when it started."""
-    values = {"name": name, "host": host, "pid": pid, "started_at": now, "seen_at": now}
+def say_hello(
+    session: Session, name: str, host: str, pid: int, now: datetime, worked_at: datetime | None = None
+) -> None:
+    """Note a sign of life of one process, and when it last worked; the first is also when it started."""
+    seen = {"seen_at": now, "worked_at": worked_at}
+    values = {"name": name, "host": host, "pid": pid, "started_at": now, **seen}
     if insert_if_absent(session, Process, values, Process.pid) is not None:
         session.execute(delete(Process).where(Process.seen_at < now - FORGOTTEN_AFTER))
         return
     same = (Process.name == name, Process.host == host, Process.pid == pid)
-    session.execute(update(Process).where(*same).values(seen_at=now))
+    session.execute(update(Process).where(*same).values(**seen))
 
 
 def say_goodbye(session: Session, name: str, host: str, pid: int) -> None:

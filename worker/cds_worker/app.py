@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from cds_plugin.database import open_database
 from cds_plugin.errors import CdsError
 from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import HARD_LIMIT_SECONDS, QUEUE_OF, TASK_OF, VISIBILITY_TIMEOUT_SECONDS, make_app
+from cds_plugin.watchdog import Watchdog
 from cds_worker.bundle import check_bundles
 from cds_worker.inference import Analyst
 from cds_worker.stack import devices, import_stack
@@ -67,6 +69,8 @@ class Seat:
     devices: tuple[str, ...]
     stopping: StopFlag = field(default_factory=StopFlag)
     failed: StopFlag = field(default_factory=StopFlag)
+    worked: Callable[[], datetime | None] = lambda: None
+    """When the parent last took a message."""
     analyst: Analyst | None = None
     kept: ExitStack = field(default_factory=ExitStack)
 
@@ -76,7 +80,7 @@ class Seat:
         try:
             analyst = Analyst.load(self.settings, import_stack(), device, self.stopping.is_set)
             self.kept.enter_context(audited_life(analyst.engine, PART_NAME))
-            self.kept.enter_context(Presence(analyst.engine, PART_NAME))
+            self.kept.enter_context(Presence(analyst.engine, PART_NAME, worked=self.worked))
             self.analyst = analyst
         except CdsError as error:
             log.error("worker-can-not-load", **error.as_json())
@@ -106,10 +110,12 @@ def run_worker(settings: Settings) -> int:
     stack = import_stack()
     seat = Seat(settings, devices(stack, settings.worker.device))
     app = _app_with_task(settings, seat)
+    watchdog = Watchdog(app, make_app(settings), PART_NAME)
+    seat.worked = watchdog.sign.at
     worker = app.Worker(
         pool="prefork",
         concurrency=len(seat.devices),
-        queues=[QUEUE_OF[JobKind.ANALYSIS]],
+        queues=watchdog.queues([QUEUE_OF[JobKind.ANALYSIS]]),
         loglevel="WARNING",
         quiet=True,
         without_gossip=True,
@@ -117,7 +123,8 @@ def run_worker(settings: Settings) -> int:
         without_heartbeat=True,
     )
     worker.start()
-    return 1 if seat.failed.is_set() else int(worker.exitcode or 0)
+    watchdog.close()
+    return 1 if seat.failed.is_set() or watchdog.bit.is_set() else int(worker.exitcode or 0)
 
 
 def _check_bundles(settings: Settings) -> None:
@@ -140,7 +147,7 @@ def _check_bundles(settings: Settings) -> None:
 
 
 def _app_with_task(settings: Settings, seat: Seat) -> Celery:
-    app = make_app(settings)
+    app = make_app(settings, consumes=True)
     app.conf.update(
         worker_proc_alive_timeout=LOADING_SECONDS,
         worker_max_memory_per_child=MAX_CHILD_MEMORY_KIB,
