@@ -7,7 +7,8 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +17,9 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cds_db import joblist
+from cds_db import joblist, overdue
 from cds_db.migrate import USABLE, Schema, compared, current
+from cds_db.overdue import Late
 from cds_db.session import open_engine, snapshot
 from cds_plugin.broker import broker_url
 from cds_plugin.checks import answers_echo, broker_answers, listener_answers
@@ -190,14 +192,23 @@ def _jobs(settings: Settings) -> Finding:
     try:
         with snapshot(open_engine(settings.database.url)) as session:
             dead = joblist.counted(session)
+            late = overdue.overdue(session, datetime.now(UTC))
     except SQLAlchemyError as error:
         return Finding("jobs", False, f"can't be read: {type(error).__name__}", "See database.")
-    if not dead:
-        return Finding("jobs", True, "nothing was given up")
-    shown = ", ".join(f"{number} {kind}" for kind, number in sorted(dead.items()))
-    return Finding(
-        "jobs", False, f"given up: {shown}", "See: cds-plugin jobs list --state dead; retry or discard them."
-    )
+    if dead:
+        shown = ", ".join(f"{number} {kind}" for kind, number in sorted(dead.items()))
+        see = "See: cds-plugin jobs list --state dead; retry or discard them."
+        return Finding("jobs", False, f"given up: {shown}{_overdue(late)}", see)
+    if late:
+        see = "See: cds-plugin audit list --event state-overdue, and docs/engine.md."
+        return Finding("jobs", False, f"nothing was given up{_overdue(late)}", see)
+    return Finding("jobs", True, "nothing was given up, nothing waits too long")
+
+
+def _overdue(late: Sequence[Late]) -> str:
+    counts = Counter(f"{each.subject} {each.state}" for each in late)
+    shown = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    return f"; waits too long: {shown}" if shown else ""
 
 
 def _listener(settings: Settings) -> Finding:

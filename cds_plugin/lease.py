@@ -20,9 +20,8 @@ from sqlalchemy.orm import Session
 from cds_db import jobs
 from cds_db.jobs import Claim
 from cds_db.session import transaction
+from cds_db.waits import LEASE_SECONDS
 
-LEASE_SECONDS = 10.0
-"""The job of a process that was killed is free again after this time at the latest."""
 RENEW_SECONDS = 3.0
 """Two renewals may be missed before a lease runs out."""
 AFTER_OUTAGE_SECONDS = 5.0

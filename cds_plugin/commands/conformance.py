@@ -17,10 +17,11 @@ def command(
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.", dir_okay=False)] = None,
 ) -> None:
     """Print the DICOM conformance statement in Markdown."""
-    guarded(lambda: _write(statement(), out))
+    guarded(lambda: write_page(statement(), out))
 
 
-def _write(text: str, out: Path | None) -> None:
+def write_page(text: str, out: Path | None) -> None:
+    """Write a page to a file, or to standard output; raises Refused where that fails."""
     if out is None:
         sys.stdout.write(text)
         return

@@ -17,10 +17,12 @@ from cds_db.dead_letters import Change
 from cds_db.joblist import UNFINISHED, JobLine
 from cds_db.session import snapshot, transaction
 from cds_db.stages import JobKind, JobState
+from cds_plugin.commands.conformance import write_page
 from cds_plugin.commands.destinations import user
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout
 from cds_plugin.database import opened_database
+from cds_plugin.enginepage import page
 from cds_plugin.errors import Refused
 
 command = typer.Typer(no_args_is_help=True)
@@ -97,6 +99,14 @@ def discard_command(jobs: Ids, reason: Reason, config: ConfigOption = None, json
         return dead_letters.discard(session, job_id, reason=reason, now=now, actor=user())
 
     guarded(lambda: _change(jobs, change, config, json))
+
+
+@command.command("states")
+def states_command(
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file.", dir_okay=False)] = None,
+) -> None:
+    """Print states, moves and limits in Markdown, from the tables that the code uses."""
+    guarded(lambda: write_page(page(), out))
 
 
 def _list(find: Callable[[Session], list[JobLine]], config: Path | None, as_json: bool) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cds_db.columns import instant_text
+from cds_db.overdue import Late, overdue
 from cds_db.session import snapshot
 from cds_db.studies import DeliveryLine, StudyStatus, status, statuses
 from cds_plugin.config import load_settings
@@ -37,6 +39,7 @@ def command(
 def _show(study: str | None, limit: int, config: Path | None, as_json: bool) -> None:
     with opened_database(load_settings(config)) as engine, snapshot(engine) as session:
         found = statuses(session, limit) if study is None else [status(session, study)]
+        late = overdue(session, datetime.now(UTC))
     known = [each for each in found if each is not None]
     if not known and study is not None:
         raise Refused(
@@ -44,13 +47,13 @@ def _show(study: str | None, limit: int, config: Path | None, as_json: bool) -> 
         )
     for each in known:
         if as_json:
-            print_json(as_document(each))
+            print_json(as_document(each, late))
         else:
-            _show_one(each)
+            _show_one(each, late)
 
 
-def as_document(state: StudyStatus) -> dict[str, Any]:
-    """Return the JSON document of one study; instants are UTC text."""
+def as_document(state: StudyStatus, late: Sequence[Late] = ()) -> dict[str, Any]:
+    """Return the JSON document of one study, with what of `late` is its; instants are UTC text."""
     return {
         "study_instance_uid": state.study_instance_uid,
         "revision": state.revision,
@@ -62,6 +65,15 @@ def as_document(state: StudyStatus) -> dict[str, Any]:
         "purged": state.purged,
         "failure": state.failure,
         "origin": state.origin,
+        "overdue": [
+            {
+                "subject": each.subject,
+                "state": each.state,
+                "since": instant_text(each.since),
+                "limit": each.limit,
+            }
+            for each in _of(state, late)
+        ],
         "results": [
             {
                 "sop_instance_uid": each.sop_instance_uid,
@@ -91,7 +103,11 @@ def _text(instant: datetime | None) -> str | None:
     return None if instant is None else instant_text(instant)
 
 
-def _show_one(state: StudyStatus) -> None:
+def _of(state: StudyStatus, late: Sequence[Late]) -> list[Late]:
+    return [each for each in late if each.study_instance_uid == state.study_instance_uid]
+
+
+def _show_one(state: StudyStatus, late: Sequence[Late] = ()) -> None:
     stdout.print(state.study_instance_uid, highlight=False, soft_wrap=True)
     facts = [
         f"revision {state.revision}: {state.stage}"
@@ -100,6 +116,10 @@ def _show_one(state: StudyStatus) -> None:
         f"from {state.calling_ae} at {state.received:%Y-%m-%d %H:%M:%S} UTC" if state.calling_ae else "",
         f"{state.instances} pictures{_purged_text(state)}, {len(state.results)} results",
         state.failure or "",
+        *(
+            f"{each.subject} {each.state} since {each.since:%Y-%m-%d %H:%M}: too long"
+            for each in _of(state, late)
+        ),
         *map(_delivery_text, state.deliveries),
     ]
     for fact in filter(None, facts):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 import structlog
@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from cds_db import commitment, jobs
 from cds_db.commitment import Asked, Reference
 from cds_db.session import snapshot, transaction
+from cds_db.waits import REPORT_FOR
 from cds_plugin.commitment.holding import FailureReason, not_held, problem_of
 from cds_plugin.commitment.report import EventType, all_failed, failed_uids, report_of, send_report
 from cds_plugin.config import Settings
@@ -32,8 +33,6 @@ from cds_plugin.lease import Lease, LeaseLost, let_go, owner_name, take
 log = structlog.get_logger()
 
 ACTOR = "commitment"
-REPORT_FOR = timedelta(days=3)
-"""A requester that is away for longer asks again when it is back: nothing is deleted unconfirmed."""
 
 Sending = Callable[[EventType, Dataset], None]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from cds_db.asking import ANSWER_WITHIN, TIMES_ASKED
-from cds_plugin.commitment.reporter import REPORT_FOR
+from cds_db.waits import REPORT_FOR
 from cds_plugin.commitment.request import (
     PUSH_MODEL,
     PUSH_MODEL_SYNTAXES,

@@ -18,11 +18,12 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from cds_db import audit, dead_letters, jobs, processes, retention, studies
+from cds_db import audit, dead_letters, jobs, overdue, processes, retention, stranded, studies
 from cds_db.models import Association, AuditEntry, Instance, Result
 from cds_db.retention import Marked
 from cds_db.session import snapshot, transaction
 from cds_db.stages import IllegalMove, JobKind
+from cds_db.waits import ANALYSIS_WITHIN
 from cds_plugin.config import Settings
 from cds_plugin.durable import (
     ORPHAN_GRACE_SECONDS,
@@ -41,6 +42,8 @@ PROCESS_NAME = "sweep"
 TICK_SECONDS = 0.25
 """A complete study waits at most this long to be closed; a row to be sealed."""
 LISTENERS_SECONDS = 5.0
+STATES_SECONDS = 15.0
+"""How often states that wait are looked at; their limits are hours."""
 ORPHANS_SECONDS = 30.0
 """One of 256 folders at a time: a round takes two hours."""
 ROWS_OF = {SPOOL_FOLDER: Instance.path, RESULTS_FOLDER: Result.path}
@@ -68,6 +71,8 @@ class Sweeper:
         self._next_prefix = 0
         self._slow_steps = {
             self._forget_dead_listeners: LISTENERS_SECONDS,
+            self.end_stranded: STATES_SECONDS,
+            self.say_overdue: STATES_SECONDS,
             self._remove_orphans: ORPHANS_SECONDS,
         }
         if settings.retention.automatic:
@@ -117,6 +122,36 @@ class Sweeper:
             with transaction(self._engine) as session:
                 reason = dead_letters.bury_lost(session, job_id, now=datetime.now(UTC), actor=PROCESS_NAME)
             log.error("job given up", job=job_id, reason=reason)
+
+    def end_stranded(self) -> None:
+        """Give up what is put off for too long or waits for nobody, and end work for nothing."""
+        now = datetime.now(UTC)
+        with snapshot(self._engine) as session:
+            put_off = overdue.put_off_too_long(session, now - ANALYSIS_WITHIN, WAKE_LIMIT)
+            found = stranded.stranded(session)
+        for job_id in put_off:
+            with transaction(self._engine) as session:
+                dead_letters.bury_put_off(session, job_id, now=now, actor=PROCESS_NAME)
+            log.error("job given up", job=job_id, reason="put off for too long")
+        for each in found:
+            with transaction(self._engine) as session:
+                if stranded.end(session, each, now=now, actor=PROCESS_NAME):
+                    log.error("stranded", subject=each.subject, id=each.id)
+
+    def say_overdue(self) -> None:
+        """Say what has waited for longer than its limit, once."""
+        now = datetime.now(UTC)
+        with snapshot(self._engine) as session:
+            late = overdue.overdue(session, now)
+            known = overdue.are_said(session, late)
+        if known:
+            return
+        with transaction(self._engine) as session:
+            said = overdue.say_new(session, late, now=now, actor=PROCESS_NAME)
+        for each in said:
+            log.warning(
+                "overdue", subject=each.subject, id=each.subject_id, state=each.state, limit=each.limit
+            )
 
     def seal(self) -> None:
         """Link every committed audit row into the hash chain."""

@@ -33,6 +33,7 @@ from cds_db.stages import (
     check_revival,
 )
 from cds_db.trail import note
+from cds_db.waits import ANALYSIS_WITHIN, text_of
 
 
 class Change(StrEnum):
@@ -103,6 +104,18 @@ def bury_lost(session: Session, job_id: int, *, now: datetime, actor: str) -> st
         return None
     fail_subject(session, job, reason, now=now, actor=actor)
     return reason
+
+
+def bury_put_off(session: Session, job_id: int, *, now: datetime, actor: str) -> bool:
+    """Make an analysis that waits for what is missing outside a dead letter; False where it runs by now."""
+    job = _locked(session, job_id)
+    if job is None or job.state is not JobState.WAITING:
+        return False
+    check_move(job.state, JobState.DEAD)
+    job.state = JobState.DEAD
+    reason = f"put off for longer than {text_of(ANALYSIS_WITHIN)}: {job.last_error}"
+    fail_subject(session, job, reason, now=now, actor=actor)
+    return True
 
 
 def fail_subject(session: Session, job: Job, reason: str, *, now: datetime, actor: str) -> None:

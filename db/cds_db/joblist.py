@@ -70,15 +70,16 @@ def counted(session: Session) -> Mapping[JobKind, int]:
         Delivery.commitment == AskedState.FAILED,
         Commitment.state == CommitmentState.FAILED,
     )
-    wanted = _joined(select(Job.kind, func.count())).where(Job.state == JobState.DEAD, given_up)
+    wanted = joined(select(Job.kind, func.count())).where(Job.state == JobState.DEAD, given_up)
     return {kind: number for kind, number in session.execute(wanted.group_by(Job.kind))}
 
 
 def _lines() -> Select[Job, Revision, Delivery, Commitment]:
-    return _joined(select(Job, Revision, Delivery, Commitment))
+    return joined(select(Job, Revision, Delivery, Commitment))
 
 
-def _joined(wanted: Select[*_Columns]) -> Select[*_Columns]:
+def joined(wanted: Select[*_Columns]) -> Select[*_Columns]:
+    """Return a query about jobs with the revision, delivery or commitment that each is for."""
     whose = case((Job.kind == JobKind.ANALYSIS, Job.subject_id), else_=Delivery.revision_id)
     return (
         wanted.select_from(Job)

@@ -139,7 +139,7 @@ def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]
         .where(
             _may_be_taken(now),
             or_(Job.woken_at.is_(None), Job.woken_at <= again),
-            *_may_be_sent(session, now),
+            *may_be_sent(session, now),
         )
         .order_by(Job.woken_at.is_not(None), Job.priority.desc(), Job.not_before, Job.id)
         .limit(limit)
@@ -202,7 +202,7 @@ def mark_woken(session: Session, ids: Sequence[int], now: datetime) -> None:
     )
 
 
-def _may_be_sent(session: Session, now: datetime) -> list[ColumnElement[bool]]:
+def may_be_sent(session: Session, now: datetime) -> list[ColumnElement[bool]]:
     """Return what leaves out deliveries that their destination makes wait: mostly there is nothing to ask."""
     paused, resting = DestinationState.paused_at.is_not(None), DestinationState.left_alone_until > now
     if session.scalar(select(DestinationState.name).where(or_(paused, resting)).limit(1)) is None:
