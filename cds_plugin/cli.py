@@ -50,6 +50,7 @@ COMMANDS: dict[str, Known] = {
     "purge": Known("Remove files that are older than the retention rules say."),
     "backup": Known("Copy the database and the files of its rows while everything runs."),
     "restore": Known("Put a backup back, verified first."),
+    "storage": Known("Keys of the stored files; seal them, open one."),
     "destinations": Known("List, pause, resume and retry destinations."),
     "jobs": Known("List work; retry or discard what was given up."),
     "audit": Known("List and verify the audit trail."),

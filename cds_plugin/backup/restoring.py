@@ -29,6 +29,7 @@ from cds_plugin.backup.places import PART, Source, copied, damaged, new_private
 from cds_plugin.config import Settings
 from cds_plugin.durable import PRIVATE, locked, sync_folder
 from cds_plugin.errors import Refused
+from cds_plugin.sealing.vault import incoming_of
 
 ALIVE_SECONDS = 30.0
 """Every process says hello each second; one that was silent for so long is dead."""
@@ -125,7 +126,7 @@ def _audited(engine: Engine, manifest: Manifest, now: datetime, actor: str) -> a
 
 def _running(settings: Settings) -> list[str]:
     """Return what uses this installation, by its signs of life and by the locks of its folders."""
-    return [*_alive(settings.database.url), *_locked(settings.storage.directory)]
+    return [*_alive(settings.database.url), *_locked(incoming_of(settings))]
 
 
 def _alive(url: str) -> list[str]:
@@ -146,8 +147,7 @@ def _alive(url: str) -> list[str]:
         engine.dispose()
 
 
-def _locked(storage: Path) -> list[str]:
-    incoming = storage / "incoming"
+def _locked(incoming: Path) -> list[str]:
     folders = [each for each in incoming.iterdir() if each.is_dir()] if incoming.is_dir() else []
     return ["a listener that holds a folder of incoming"] if any(map(_is_held, folders)) else []
 

@@ -22,6 +22,7 @@ from cds_plugin.database import opened_database
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.receive.header import read_received
 from cds_plugin.receive.structure import Unparsable
+from cds_plugin.sealing.vault import Vault
 
 Patient = tuple[str, str]
 """Patient ID and its issuer."""
@@ -103,14 +104,16 @@ def _patients(settings: Settings, study: Study, pictures: Sequence[Instance]) ->
 
     One whose file a retention rule had removed was purged before the hold: it is of the study's patient.
     """
-    return {each.id: _patient(settings.storage.directory, study, each) for each in pictures}
+    vault = Vault.of(settings)
+    return {each.id: _patient(vault, study, each) for each in pictures}
 
 
-def _patient(storage: Path, study: Study, picture: Instance) -> Patient:
+def _patient(vault: Vault, study: Study, picture: Instance) -> Patient:
     if picture.purging_since is not None:
         return study.patient_id, study.issuer_of_patient_id
     try:
-        header = read_received(storage / picture.path, picture.transfer_syntax_uid)
+        with vault.plain(picture.path) as file:
+            header = read_received(file, picture.transfer_syntax_uid, scratch=vault.incoming)
     except (OSError, Unparsable) as error:
         raise Unavailable(
             "stored_file_lost",

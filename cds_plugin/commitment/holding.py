@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from pathlib import Path
 
 from cds_db.commitment import KeptFile, Reference
-from cds_plugin.receive.spool import sha256_of
+from cds_plugin.sealing.sealed import KeyMissing
+from cds_plugin.sealing.vault import Vault
 
 
 class FailureReason(IntEnum):
@@ -49,15 +49,14 @@ def _reason(reference: Reference, files: Sequence[KeptFile], check: Check) -> Fa
     return next(filter(None, map(check, of_class)), None)
 
 
-def problem_of(directory: Path, file: KeptFile) -> FailureReason | None:
+def problem_of(vault: Vault, file: KeptFile) -> FailureReason | None:
     """Return why the file below the storage directory does not count, None where its bytes are intact."""
     if file.purged:
         return FailureReason.NO_SUCH_INSTANCE
-    path = directory / file.path
     try:
-        intact = path.stat().st_size == file.size_bytes and sha256_of(path) == file.sha256
+        intact = vault.digest_of(file.path) == (file.sha256, file.size_bytes)
     except FileNotFoundError:
         return FailureReason.NO_SUCH_INSTANCE
-    except OSError:
+    except (OSError, KeyMissing):
         return FailureReason.PROCESSING_FAILURE
     return None if intact else FailureReason.PROCESSING_FAILURE

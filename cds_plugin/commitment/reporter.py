@@ -29,6 +29,7 @@ from cds_plugin.deliver.backoff import AWAY, REFUSED, Backoff
 from cds_plugin.deliver.sender import Peer, peer_of
 from cds_plugin.errors import CdsError, Refused
 from cds_plugin.lease import Lease, LeaseLost, let_go, owner_name, take
+from cds_plugin.sealing.vault import Vault
 
 log = structlog.get_logger()
 
@@ -93,7 +94,7 @@ class Reporter:
             return all_failed(asked.references, FailureReason.DUPLICATE_TRANSACTION_UID)
         with snapshot(self.engine) as session:
             kept = commitment.kept_files(session, [each.sop_instance_uid for each in asked.references])
-        return not_held(asked.references, kept, partial(problem_of, self.settings.storage.directory))
+        return not_held(asked.references, kept, partial(problem_of, Vault.of(self.settings)))
 
     def _to_known_address(self, asked: Asked) -> Sending:
         peer = known_address(self.settings, asked.calling_ae)

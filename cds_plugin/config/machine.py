@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from cds_plugin.config.table import Table
 
@@ -13,9 +13,30 @@ EMBEDDED_BROKER = "embedded"
 
 
 class Storage(Table):
-    """The folder of incoming, spool, quarantine and results."""
+    """The folder of incoming, spool, quarantine and results, and whether its files are sealed."""
 
     directory: Path = Field(Path("var"), description="a folder, relative to the settings file")
+    encryption_key_file: Path | None = Field(
+        None, description="a file of keys outside that folder; with it every file is sealed"
+    )
+    incoming_directory: Path | None = Field(
+        None, description="a folder in memory where objects arrive before they are sealed"
+    )
+
+    @model_validator(mode="after")
+    def _memory_only_before_sealing(self) -> Self:
+        if self.incoming_directory is not None and self.encryption_key_file is None:
+            raise ValueError("incoming_directory: has no effect without encryption_key_file")
+        return self
+
+    def below(self, base: Path) -> Storage:
+        """Return it with absolute paths."""
+        key, incoming = self.encryption_key_file, self.incoming_directory
+        return Storage(
+            directory=(base / self.directory).resolve(),
+            encryption_key_file=base / key if key is not None else None,
+            incoming_directory=base / incoming if incoming is not None else None,
+        )
 
 
 class Database(Table):

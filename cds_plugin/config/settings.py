@@ -236,7 +236,6 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _made_absolute(settings: Settings, base: Path) -> Settings:
-    directory = (base / settings.storage.directory).resolve()
     database, broker = settings.database, settings.broker
     database_url = url_with_password("database", database.url, _below(base, database.password_file))
     broker_url = url_with_password("broker", broker.url, _below(base, broker.password_file))
@@ -244,7 +243,7 @@ def _made_absolute(settings: Settings, base: Path) -> Settings:
     return settings.model_copy(
         update={
             "tls": settings.tls.below(base),
-            "storage": Storage(directory=directory),
+            "storage": settings.storage.below(base),
             "database": database.model_copy(update={"url": _absolute_url(database_url, base)}),
             "broker": broker.model_copy(update={"url": broker_url}),
             "bundles": settings.bundles.model_copy(update={"directory": bundles}),

@@ -37,10 +37,10 @@ from cds_plugin.deliver.answering import AnswerHandler
 from cds_plugin.deliver.backoff import AWAY, REFUSED
 from cds_plugin.deliver.breaker import Breaker
 from cds_plugin.deliver.carrier import carrier_of, destination_of, retry_for
-from cds_plugin.deliver.sender import GONE, Answer, association_with, peer_of, read_outgoing
+from cds_plugin.deliver.sender import GONE, Answer, association_with, peer_of, stored_outgoing
 from cds_plugin.errors import CdsError, Refused, Unavailable
 from cds_plugin.lease import Lease, LeaseLost
-from cds_plugin.receive.spool import sha256_of
+from cds_plugin.sealing.vault import Vault
 
 log = structlog.get_logger()
 
@@ -158,13 +158,8 @@ class Asker:
         """Send what the destination says it does not have, though it took it once."""
         if not lost:
             return
-        storage = self.settings.storage.directory
-        for each in lost:
-            path = storage / each.path
-            if not path.is_file() or sha256_of(path) != each.sha256:
-                raise Refused(
-                    "result_changed", f"{each.path} is not the file that was recorded", "Restore it."
-                )
+        vault = Vault.of(self.settings)
+        files = [stored_outgoing(vault, each) for each in lost]
 
         def note(answer: Answer) -> bool:
             if answer.stored:
@@ -172,7 +167,6 @@ class Asker:
                     asking.record_sent_again(session, delivery_id, answer.outgoing.sop_instance_uid)
             return True
 
-        files = [read_outgoing(storage / each.path) for each in lost]
         carrier_of(self.settings, destination)(files, note)
 
     def _missed(self, lease: Lease, delivery_id: int, transaction_uid: str | None, error: CdsError) -> None:

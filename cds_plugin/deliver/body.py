@@ -6,11 +6,24 @@ import uuid
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, Protocol, TypeAlias
 
 CHUNK_BYTES = 256 * 1024
-Part: TypeAlias = Path | bytes
-"""A file on disk, or one that was made in memory."""
+
+
+class Stored(Protocol):
+    """A stored file of known size, which may lie sealed."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the number of its plain bytes."""
+
+    def open(self) -> BinaryIO:
+        """Return its plain bytes."""
+
+
+Part: TypeAlias = Path | Stored | bytes
+"""A file on disk, a stored one, or one that was made in memory."""
 
 
 class MultipartBody:
@@ -34,12 +47,20 @@ class MultipartBody:
     def __iter__(self) -> Iterator[bytes]:
         for part, _ in self._parts:
             yield self._head
-            with part.open("rb") if isinstance(part, Path) else BytesIO(part) as stream:
+            with _opened(part) as stream:
                 while chunk := stream.read(CHUNK_BYTES):
                     yield chunk
             yield b"\r\n"
         yield self._tail
 
 
+def _opened(part: Part) -> BinaryIO:
+    if isinstance(part, bytes):
+        return BytesIO(part)
+    return part.open("rb") if isinstance(part, Path) else part.open()
+
+
 def _size(part: Part) -> int:
-    return part.stat().st_size if isinstance(part, Path) else len(part)
+    if isinstance(part, bytes):
+        return len(part)
+    return part.stat().st_size if isinstance(part, Path) else part.size_bytes

@@ -6,13 +6,14 @@ the caller allows it, it goes in another one (see recoding.py).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from ssl import SSLContext
-from typing import Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -23,10 +24,13 @@ from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
+from cds_db.models import Result
 from cds_plugin.config import Settings
 from cds_plugin.deliver.recoding import alternatives, recoded
 from cds_plugin.deliver.verdict import DUPLICATE, WARNINGS, Verdict, verdict_of
 from cds_plugin.errors import Refused, Unavailable
+from cds_plugin.sealing.sealed import SealBroken
+from cds_plugin.sealing.vault import Vault
 from cds_plugin.tls.outgoing import ClientContext, ClientTls, TlsPeer, client_tls
 from cds_plugin.wire import PatientMessages, quicken
 
@@ -77,12 +81,30 @@ def peer_of(settings: Settings, table: PeerTable) -> Peer:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One DICOM file and the facts of its File Meta Information that a C-STORE needs."""
+    """One DICOM file and the facts of its File Meta Information that a C-STORE needs.
+
+    A stored one is opened through its `vault`, and only while it is sent.
+    """
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    vault: Vault | None = None
+
+    def plain(self) -> AbstractContextManager[Path]:
+        """Return the path of the plain bytes, for as long as it is entered."""
+        return nullcontext(self.path) if self.vault is None else self.vault.plain(self.path)
+
+    def open(self) -> BinaryIO:
+        """Return the plain bytes."""
+        return self.path.open("rb") if self.vault is None else self.vault.open(self.path)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the number of plain bytes."""
+        with self.open() as file:
+            return file.seek(0, os.SEEK_END)
 
     @property
     def context(self) -> tuple[str, str]:
@@ -129,15 +151,39 @@ class Answer:
         return f"status 0x{self.status:04X}" + (f" {self.comment}" if self.comment else "")
 
 
-def read_outgoing(path: Path) -> Outgoing:
+def stored_outgoing(vault: Vault, result: Result) -> Outgoing:
+    """Return the stored file of a result after checking that its bytes are those that were recorded.
+
+    Raises Refused for others, Unavailable where the storage fails or the key is not there.
+    """
+    try:
+        intact = vault.digest_of(result.path)[0] == result.sha256
+    except (FileNotFoundError, SealBroken):
+        intact = False
+    except OSError as error:
+        raise Unavailable(
+            "storage_fails", f"A result can't be read: {error.strerror}", "Look at storage.directory."
+        ) from error
+    if not intact:
+        raise Refused(
+            "result_changed",
+            f"{result.path} is not the file that was recorded",
+            "Restore it; nothing else is ever sent.",
+        )
+    return read_outgoing(vault.directory / result.path, vault)
+
+
+def read_outgoing(path: Path, vault: Vault | None = None) -> Outgoing:
     """Return what a C-STORE of the file needs. Raises Refused where it is no DICOM file."""
     try:
-        meta, _ = split_dataset(path)
+        with nullcontext(path) if vault is None else vault.plain(path) as file:
+            meta, _ = split_dataset(file)
         return Outgoing(
             path=path,
             sop_class_uid=str(meta.MediaStorageSOPClassUID),
             sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
             transfer_syntax_uid=str(meta.TransferSyntaxUID),
+            vault=vault,
         )
     except (InvalidDicomError, AttributeError, EOFError, ValueError, OSError) as error:
         raise Refused("not_dicom", f"{path} is no DICOM file", "Send DICOM files.") from error
@@ -272,9 +318,10 @@ def _send(association: Association, outgoing: Outgoing, message_id: int, peer: P
         return Answer(outgoing, None)
     _, syntax = ways[0]
     as_stored = syntax == outgoing.transfer_syntax_uid
-    what = outgoing.path if as_stored else dcmread(BytesIO(recoded(outgoing.path, syntax)))
     try:
-        answer = association.send_c_store(what, msg_id=message_id)
+        with outgoing.plain() as path:
+            what = path if as_stored else dcmread(BytesIO(recoded(path, syntax)))
+            answer = association.send_c_store(what, msg_id=message_id)
     except RuntimeError as error:
         raise _gone(peer) from error
     if "Status" not in answer:

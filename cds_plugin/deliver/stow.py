@@ -107,7 +107,7 @@ def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     batch: list[Outgoing] = []
     size = 0
     for outgoing in files:
-        more = outgoing.path.stat().st_size
+        more = outgoing.size_bytes
         if batch and (len(batch) == PARTS_PER_REQUEST or size + more > BYTES_PER_REQUEST):
             yield batch
             batch, size = [], 0
@@ -120,7 +120,7 @@ def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 def _stored(server: WebServer, batch: Sequence[Outgoing]) -> Iterator[Answer]:
     """Yield an answer for each; a body that is refused as a whole is sent again file by file."""
     try:
-        answers = _answers(server, batch, [each.path for each in batch])
+        answers = _answers(server, batch, batch)
     except _ContentRefused as refusal:
         if len(batch) == 1:
             yield from _recoded(server, batch[0], refusal.status)
@@ -140,7 +140,9 @@ def _recoded(server: WebServer, outgoing: Outgoing, refused: int) -> Iterator[An
     others = alternatives(outgoing.transfer_syntax_uid)
     if others and refused in (SYNTAX_NOT_SUPPORTED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE):
         try:
-            yield from _answers(server, [outgoing], [recoded(outgoing.path, others[0])], others[0])
+            with outgoing.plain() as path:
+                content = recoded(path, others[0])
+            yield from _answers(server, [outgoing], [content], others[0])
             return
         except _ContentRefused as refusal:
             refused = refusal.status

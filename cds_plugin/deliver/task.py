@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Event
 
 import structlog
@@ -29,11 +28,11 @@ from cds_plugin.deliver.asking import Asker
 from cds_plugin.deliver.backoff import AWAY, REFUSED, Backoff
 from cds_plugin.deliver.breaker import Breaker
 from cds_plugin.deliver.carrier import carrier_of, destination_of, retry_for
-from cds_plugin.deliver.sender import REJECTED, Answer, Outgoing, read_outgoing
+from cds_plugin.deliver.sender import REJECTED, Answer, stored_outgoing
 from cds_plugin.deliver.verdict import Verdict
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.lease import Lease, LeaseLost, let_go, owner_name, take
-from cds_plugin.receive.spool import sha256_of
+from cds_plugin.sealing.vault import Vault
 
 log = structlog.get_logger()
 
@@ -155,7 +154,8 @@ class Deliverer:
     def _send(
         self, work: Work, destination: Destination, lease: Lease, tally: Tally, breaker: Breaker
     ) -> None:
-        files = [self._outgoing(result) for result in work.results]
+        vault = Vault.of(self.settings)
+        files = [stored_outgoing(vault, result) for result in work.results]
 
         def note(answer: Answer) -> bool:
             if not tally.answered:
@@ -186,17 +186,6 @@ class Deliverer:
                 actor=ACTOR,
                 detail=answer.as_detail(),
             )
-
-    def _outgoing(self, result: Result) -> Outgoing:
-        """Return the file of a result after checking that its bytes are those that were recorded."""
-        path = self.settings.storage.directory / result.path
-        if not path.is_file() or _digest(path) != result.sha256:
-            raise Refused(
-                "result_changed",
-                f"{result.path} is not the file that was recorded",
-                "Restore it; nothing else is ever sent.",
-            )
-        return read_outgoing(path)
 
     def _may_go_on(self, work: Work) -> bool:
         with snapshot(self.engine) as session:
@@ -254,13 +243,3 @@ class Deliverer:
         with transaction(self.engine) as session:
             lease.fence(session)
             yield session, datetime.now(UTC)
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file; raises Unavailable where the storage fails."""
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise Unavailable(
-            "storage_fails", f"A result can't be read: {error.strerror}", "Look at storage.directory."
-        ) from error

@@ -30,6 +30,7 @@ from cds_plugin.receive.reception import Reception
 from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.turn import turns
+from cds_plugin.sealing.vault import Vault
 
 PROCESS_NAME = "pull"
 TELL_SECONDS = 2.0
@@ -103,7 +104,7 @@ class Office:
 @contextmanager
 def opened_office(settings: Settings, engine: Engine, entry: PeerEntry) -> Iterator[Office]:
     """Yield what a run needs; the incoming folder goes with it. Raises Unavailable for an unknown host."""
-    spool, turn = Spool(settings.storage.directory), turns(engine)
+    spool, turn = Spool(settings.storage.directory, Vault.of(settings)), turns(engine)
     spool.make_folders()
     name = this_process()
     with ExitStack() as opened:

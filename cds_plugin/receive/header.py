@@ -120,16 +120,18 @@ def read_received(
     inflated_bytes: int = INFLATED_BYTES,
     head_bytes: int = 0,
     content: bytes = b"",
+    scratch: Path | None = None,
 ) -> Header:
     """Return the header of a file that the listener wrote.
 
-    `head_bytes` is where its data set begins, if that is known, and `content` the file if it is in memory.
+    `head_bytes` is where its data set begins, if that is known, and `content` the file if it is in memory. A
+    deflated one is inflated into a nameless file in `scratch`, or beside it.
     Raises Unparsable where the bytes are no complete data set of that transfer syntax.
     """
     try:
         offset = head_bytes or split_dataset(path)[1]
         if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            with tempfile.TemporaryFile(dir=path.parent) as inflated:
+            with tempfile.TemporaryFile(dir=scratch or path.parent) as inflated:
                 _inflate(path, offset, inflated, inflated_bytes)
                 return _read(inflated, 0, encoding_of(ExplicitVRLittleEndian))
         with io.BytesIO(content) if content else path.open("rb") as file:

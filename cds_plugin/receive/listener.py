@@ -37,6 +37,7 @@ from cds_plugin.receive.server import BoundedMessages
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.store import StoreHandler
 from cds_plugin.receive.turn import turns
+from cds_plugin.sealing.vault import Vault
 
 log = structlog.get_logger()
 
@@ -61,7 +62,7 @@ class DicomListener:
         self._book = book or RuleBook(lambda: settings)
         self._engine = engine
         self._bounds = bounds or settings.limits.as_bounds(settings.listener.processes)
-        self._spool = Spool(settings.storage.directory)
+        self._spool = Spool(settings.storage.directory, Vault.of(settings))
         self._ledger = AssociationLedger()
         self._name = this_process()
         self._turn = turns(engine)

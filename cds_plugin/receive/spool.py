@@ -26,17 +26,22 @@ from cds_plugin.durable import (
     sync_file,
     sync_folder,
 )
+from cds_plugin.errors import Refused
+from cds_plugin.sealing.vault import Vault
 
 
 class Spool:
     """The folders of one storage directory, and the ways of a file through them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, vault: Vault | None = None) -> None:
+        """`vault` says whether files are sealed and where they arrive; without one they are not."""
         self.directory = directory
+        self.vault = vault or Vault(directory, incoming=directory / "incoming")
         self.files = directory / SPOOL_FOLDER
         self.quarantine = directory / QUARANTINE_FOLDER
         self.originals = directory / ORIGINALS_FOLDER
-        self.incoming = directory / "incoming"
+        self.incoming = self.vault.incoming
+        self._arrived_before = directory / "incoming"
 
     def make_folders(self) -> None:
         """Create what is missing, durably."""
@@ -46,12 +51,14 @@ class Spool:
             (self.files / prefix).mkdir(mode=PRIVATE, exist_ok=True)
         sync_folder(self.files)
         sync_folder(self.directory)
+        if self.vault.seals:
+            _check_private(self.incoming)
 
     @contextmanager
     def incoming_folder(self) -> Iterator[Path]:
         """Yield an incoming folder of this process; those that dead processes left are removed first."""
         with locked(self.incoming, fcntl.LOCK_EX):
-            for left in self.incoming.iterdir():
+            for left in self._left():
                 _remove_if_abandoned(left)
             mine = self.incoming / uuid.uuid4().hex
             mine.mkdir(mode=PRIVATE)
@@ -63,9 +70,16 @@ class Spool:
             os.close(lock)
             shutil.rmtree(mine, ignore_errors=True)
 
+    def _left(self) -> Iterator[Path]:
+        """Yield what lies where objects arrive, or did before files were sealed."""
+        yield from self.incoming.iterdir()
+        if self.vault.seals and self._arrived_before.is_dir():
+            yield from self._arrived_before.iterdir()
+
     def free_bytes(self) -> int:
-        """Return what the file system of the incoming folder still takes."""
-        return shutil.disk_usage(self.incoming).free
+        """Return what the file systems of the incoming folder and of the spool still take."""
+        folders = (self.incoming, self.files) if self.vault.seals else (self.incoming,)
+        return min(shutil.disk_usage(each).free for each in folders)
 
     @contextmanager
     def kept(self, arrived: Path, sha256: str) -> Iterator[str]:
@@ -75,7 +89,10 @@ class Spool:
         """
         folder = self.files / sha256[:2]
         with locked(folder, fcntl.LOCK_SH) as descriptor:
-            _move_durably(arrived, folder / f"{sha256}.dcm")
+            if self.vault.seals:
+                self.vault.move_in(arrived, folder / f"{sha256}.dcm")
+            else:
+                _move_durably(arrived, folder / f"{sha256}.dcm")
             os.fsync(descriptor)
             yield f"{SPOOL_FOLDER}/{sha256[:2]}/{sha256}.dcm"
 
@@ -90,10 +107,9 @@ class Spool:
         if not folder.is_dir():
             folder.mkdir(mode=PRIVATE, exist_ok=True)
             sync_folder(self.originals)
-        sync_file(arrived)
         target = folder / f"{sha256}.dcm"
         with locked(folder, fcntl.LOCK_SH) as descriptor:
-            arrived.replace(target)
+            self._move(arrived, target)
             os.fsync(descriptor)
             yield str(target.relative_to(self.directory))
 
@@ -105,10 +121,17 @@ class Spool:
         draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         with locked(self.quarantine, fcntl.LOCK_SH) as descriptor:
             for source, place in ((draft, note), (arrived, target)):
-                sync_file(source)
-                source.replace(place)
+                self._move(source, place)
             os.fsync(descriptor)
         return str(target.relative_to(self.directory))
+
+    def _move(self, arrived: Path, target: Path) -> None:
+        """Give a file its final name, its bytes durable, sealed where files are."""
+        if self.vault.seals:
+            self.vault.move_in(arrived, target)
+            return
+        sync_file(arrived)
+        arrived.replace(target)
 
 
 def _move_durably(arrived: Path, target: Path) -> None:
@@ -132,6 +155,18 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_private(folder: Path) -> None:
+    """Raise Refused for a folder in a shared place that somebody else made first."""
+    facts = folder.lstat()
+    if not folder.is_symlink() and facts.st_uid == os.geteuid() and not facts.st_mode & 0o077:
+        return
+    raise Refused(
+        "incoming_not_private",
+        f"storage.incoming_directory: {folder} is not this user's alone.",
+        "Find out who made it, remove it, or name another folder in memory.",
+    )
 
 
 def _remove_if_abandoned(folder: Path) -> None:

@@ -26,6 +26,7 @@ from cds_plugin.receive.reception import Reception
 from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.receive.spool import Spool
 from cds_plugin.receive.turn import turns
+from cds_plugin.sealing.vault import Vault
 from cds_plugin.web.bounds import (
     BACKLOG,
     HANDSHAKE_SECONDS,
@@ -81,7 +82,7 @@ class WebServer:
                 runner.run(_serve(application, bounds, listening, tls, stop))
 
     def _spool(self) -> Spool:
-        spool = Spool(self.settings.storage.directory)
+        spool = Spool(self.settings.storage.directory, Vault.of(self.settings))
         spool.make_folders()
         return spool
 

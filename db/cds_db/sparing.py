@@ -59,7 +59,8 @@ def studies_spared() -> dict[Spared, Condition]:
 def picture_failed() -> Condition:
     """Return the condition over `Instance` that its newest analysis did not end well.
 
-    What is not analysed has none; an older failure counts no more once a later revision is complete.
+    What is not analysed has none; an older failure counts no more once a later revision is complete, and one
+    that somebody discarded is settled.
     """
     revision = aliased(Revision)
     again = exists().where(
@@ -74,7 +75,7 @@ def picture_failed() -> Condition:
         .scalar_subquery()
     )
     analysed = and_(Instance.reason_not_analysed.is_(None), Instance.revision_id.is_not(None))
-    return and_(analysed, newest.not_in((Stage.COMPLETE, *ON_THEIR_WAY)))
+    return and_(analysed, newest.not_in((Stage.COMPLETE, Stage.DISCARDED, *ON_THEIR_WAY)))
 
 
 def result_failed() -> Condition:

@@ -30,6 +30,7 @@ from cds_plugin.queue import make_app
 from cds_plugin.receive.spool import sha256_of
 from cds_plugin.receive.sweep import Sweeper
 from cds_plugin.retention import Purge
+from cds_plugin.sealing.vault import Vault
 from cds_worker.keeping import kept
 
 AT_ONCE = 1e-9
@@ -54,7 +55,10 @@ def a_complete_study(ward: Ward) -> list[Path]:
         studies.start_analysis(session, revision.id, now=now, actor="worker")
         pictures = studies.revision_pictures(session, revision.id)
     for picture in pictures:
-        with kept(ward.directory, [picture.sha256.encode()]) as (file,), transaction(ward.engine) as session:
+        with (
+            kept(Vault(ward.directory), [picture.sha256.encode()]) as (file,),
+            transaction(ward.engine) as session,
+        ):
             report = studies.NewResult(
                 generate_uid(),
                 "1.2.840.10008.5.1.4.1.1.88.34",

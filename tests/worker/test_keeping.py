@@ -11,6 +11,7 @@ import pytest
 
 from cds_plugin.durable import remove_orphans
 from cds_plugin.errors import Unavailable
+from cds_plugin.sealing.vault import Vault
 from cds_worker.keeping import KeptFile, kept
 
 
@@ -24,7 +25,7 @@ def swept(storage: Path, file: KeptFile) -> int:
 
 
 def test_named_by_its_bytes_in_private_folders(tmp_path: Path) -> None:
-    with kept(tmp_path, [b"report", b"overlay"]) as files:
+    with kept(Vault(tmp_path), [b"report", b"overlay"]) as files:
         pass
     for file, content in zip(files, (b"report", b"overlay"), strict=True):
         digest = hashlib.sha256(content).hexdigest()
@@ -36,25 +37,25 @@ def test_named_by_its_bytes_in_private_folders(tmp_path: Path) -> None:
 
 
 def test_no_sweep_takes_it_before_its_row_is_committed(tmp_path: Path) -> None:
-    with kept(tmp_path, [b"report"]) as (file,):
+    with kept(Vault(tmp_path), [b"report"]) as (file,):
         assert swept(tmp_path, file) == 0
     assert swept(tmp_path, file) == 1
-    with kept(tmp_path, [b"report"]) as (again,):
+    with kept(Vault(tmp_path), [b"report"]) as (again,):
         assert again == file and (tmp_path / file.path).exists()
 
 
 def test_the_same_bytes_twice_are_one_file(tmp_path: Path) -> None:
-    with kept(tmp_path, [b"report", b"report"]) as (one, other):
+    with kept(Vault(tmp_path), [b"report", b"report"]) as (one, other):
         assert one == other
 
 
 def test_a_storage_that_takes_nothing_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "results").write_bytes(b"not a folder")
-    with pytest.raises(Unavailable) as away, kept(tmp_path, [b"report"]):
+    with pytest.raises(Unavailable) as away, kept(Vault(tmp_path), [b"report"]):
         pytest.fail("nothing was kept")
     assert away.value.code == "results_folder"
 
 
 def test_what_fails_inside_is_no_failure_of_the_disk(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), kept(tmp_path, [b"report"]):
+    with pytest.raises(FileNotFoundError), kept(Vault(tmp_path), [b"report"]):
         (tmp_path / "missing").read_bytes()

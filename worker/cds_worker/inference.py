@@ -34,6 +34,7 @@ from cds_plugin.lease import Lease, LeaseLost, let_go, take
 from cds_plugin.photograph import read_header
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
 from cds_plugin.rules import routes_of_sender
+from cds_plugin.sealing.vault import Vault
 from cds_plugin.study import USUAL_KINDS, ResultKind, Sha256
 from cds_worker.keeping import kept
 from cds_worker.picture import (
@@ -171,9 +172,9 @@ class Analyst:
         Raises StoredFileLost while it may still come back.
         """
         try:
-            path = stored_file(self.settings.storage.directory, picture.path, picture.sha256)
-            place = self._place(revision, picture)
-            return analyse_pictures(self.pipeline, self.decoder, path, self.settings.worker.max_pixels, place)
+            with stored_file(self.vault, picture.path, picture.sha256) as path:
+                place, most = self._place(revision, picture), self.settings.worker.max_pixels
+                return analyse_pictures(self.pipeline, self.decoder, path, most, place)
         except StoredFileLost as error:
             if claim.attempts < MAX_ATTEMPTS:
                 raise
@@ -184,9 +185,10 @@ class Analyst:
 
     def _refused(self, revision: Revision, picture: Instance, refusal: Refused) -> AnalysedPicture:
         """Return the report on a picture from its file's header, else from what the database knows of it."""
-        storage, place = self.settings.storage.directory, self._place(revision, picture)
+        place = self._place(revision, picture)
         try:
-            header = read_header(stored_file(storage, picture.path, picture.sha256))
+            with stored_file(self.vault, picture.path, picture.sha256) as path:
+                header = read_header(path)
             return refused_picture(self.pipeline, header, refusal, place)
         except CdsError:
             with snapshot(self.engine) as session:
@@ -205,7 +207,7 @@ class Analyst:
             known = known_lesions(session, revision.study_instance_uid)
         asked = {form for forms in self._routes(revision).values() for form in forms}
         kinds = USUAL_KINDS | {kind for kind in ResultKind if kind.value in asked}
-        predecessors = predecessors_of(self.settings.storage.directory, earlier)
+        predecessors = predecessors_of(self.vault, earlier)
         return Place(revision.number, predecessors, kinds, known, revision.closed_at)
 
     def _give_up_first(
@@ -244,6 +246,11 @@ class Analyst:
             )
 
     @property
+    def vault(self) -> Vault:
+        """Return the storage directory, with the keys as their file has them now."""
+        return Vault.of(self.settings)
+
+    @property
     def recipe(self) -> Sha256:
         """Return the digest of the models and settings of this worker."""
         return recipe_of(self.settings, self.pipeline.bundles)
@@ -252,9 +259,9 @@ class Analyst:
         self, revision: Revision, picture: Instance, analysed: Sequence[AnalysedPicture], lease: Lease
     ) -> None:
         """Keep the objects of one picture: files first, then their rows under the lease's fence."""
-        storage, source = self.settings.storage.directory, picture.sop_instance_uid
+        source = picture.sop_instance_uid
         contents = [result.as_bytes() for each in analysed for result in each.results]
-        with kept(storage, contents) as files, transaction(self.engine) as session:
+        with kept(self.vault, contents) as files, transaction(self.engine) as session:
             lease.fence(session)
             studies.record_results(
                 session,

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from cds_plugin.durable import PRIVATE, RESULTS_FOLDER, locked, sync_folder
 from cds_plugin.errors import Unavailable
+from cds_plugin.sealing.vault import Vault
 from cds_plugin.study import Sha256
 
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
-    """Where an object's bytes lie, relative to the storage directory, and their digest."""
+    """Where an object lies, relative to the storage directory; digest and size are of its plain bytes."""
 
     path: str
     sha256: Sha256
@@ -30,15 +31,15 @@ class KeptFile:
 
 
 @contextmanager
-def kept(storage: Path, contents: Sequence[bytes]) -> Iterator[list[KeptFile]]:
-    """Write objects below `storage`/results durably and yield where they lie, in the order given.
+def kept(vault: Vault, contents: Sequence[bytes]) -> Iterator[list[KeptFile]]:
+    """Write objects below results durably, sealed where files are, and yield where they lie, in that order.
 
     Until the block ends no orphan sweep touches them: commit their rows inside. Raises Unavailable where the
     disk fails.
     """
     with ExitStack() as held:
         try:
-            files = [_keep(storage, content, held) for content in contents]
+            files = [_keep(vault, content, held) for content in contents]
         except OSError as error:
             raise Unavailable(
                 "results_folder",
@@ -48,12 +49,13 @@ def kept(storage: Path, contents: Sequence[bytes]) -> Iterator[list[KeptFile]]:
         yield files
 
 
-def _keep(storage: Path, content: bytes, held: ExitStack) -> KeptFile:
+def _keep(vault: Vault, content: bytes, held: ExitStack) -> KeptFile:
+    storage = vault.directory
     sha256 = Sha256(hashlib.sha256(content).hexdigest())
     folder = _folder(storage / RESULTS_FOLDER, sha256[:2])
     descriptor = held.enter_context(locked(folder, fcntl.LOCK_SH))
     path = folder / f"{sha256}.dcm"
-    _write(path, content)
+    _write(path, vault.as_kept(content))
     os.fsync(descriptor)
     return KeptFile(path.relative_to(storage).as_posix(), sha256, len(content))
 

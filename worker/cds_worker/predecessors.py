@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import structlog
 
@@ -12,18 +11,19 @@ from cds_plugin.elements import element_value
 from cds_plugin.errors import CdsError
 from cds_plugin.photograph import read_header
 from cds_plugin.results.predecessors import Predecessor, Succession
+from cds_plugin.sealing.vault import Vault
 
 log = structlog.get_logger("worker")
 
 
-def predecessors_of(storage: Path, earlier: Sequence[EarlierReport]) -> tuple[Predecessor, ...]:
+def predecessors_of(vault: Vault, earlier: Sequence[EarlierReport]) -> tuple[Predecessor, ...]:
     """Return the predecessors; one whose series nobody knows any more is left out, and logged."""
-    return tuple(_predecessors(storage, earlier))
+    return tuple(_predecessors(vault, earlier))
 
 
-def _predecessors(storage: Path, earlier: Sequence[EarlierReport]) -> Iterator[Predecessor]:
+def _predecessors(vault: Vault, earlier: Sequence[EarlierReport]) -> Iterator[Predecessor]:
     for each in earlier:
-        series = each.series_instance_uid or _series_of(storage / each.path)
+        series = each.series_instance_uid or _series_of(vault, each.path)
         if series is None:
             log.warning("predecessor-not-named", sop_instance_uid=each.sop_instance_uid)
             continue
@@ -37,9 +37,10 @@ def _predecessors(storage: Path, earlier: Sequence[EarlierReport]) -> Iterator[P
         )
 
 
-def _series_of(path: Path) -> str | None:
+def _series_of(vault: Vault, path: str) -> str | None:
     """Return the series of a report that was recorded before its series was."""
     try:
-        return str(element_value(read_header(path), "SeriesInstanceUID") or "") or None
-    except CdsError:
+        with vault.plain(path) as file:
+            return str(element_value(read_header(file), "SeriesInstanceUID") or "") or None
+    except (CdsError, OSError):
         return None

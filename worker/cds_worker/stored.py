@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cds_plugin.errors import Unavailable
-from cds_plugin.receive.spool import sha256_of
+from cds_plugin.sealing.vault import Vault
 
 ACTION = "Restore the file from a backup, or send the picture again under a new SOP Instance UID."
 
@@ -14,17 +16,17 @@ class StoredFileLost(Unavailable):
     """The file of one picture is missing, unreadable or altered, while its storage is there."""
 
 
-def stored_file(storage: Path, path: str, sha256: str) -> Path:
-    """Return the file at `path` below `storage` after reading all of it.
+@contextmanager
+def stored_file(vault: Vault, path: str, sha256: str) -> Iterator[Path]:
+    """Yield where the plain bytes of a stored file can be read, after reading all of them.
 
     Raises StoredFileLost for one that is not as it was received, and plain Unavailable where the whole
-    storage is away: an unmounted disk is no picture's fault, however long it lasts.
+    storage is away: an unmounted disk is no picture's fault, however long it lasts; KeyMissing likewise.
     """
-    file = storage / path
     try:
-        found = sha256_of(file)
+        found, _ = vault.digest_of(path)
     except OSError as error:
-        if not file.parent.is_dir():
+        if not (vault.directory / path).parent.is_dir():
             raise Unavailable(
                 "storage_away", "The folder of the stored files is missing.", "Mount storage.directory."
             ) from error
@@ -33,4 +35,5 @@ def stored_file(storage: Path, path: str, sha256: str) -> Path:
         ) from error
     if found != sha256:
         raise StoredFileLost("stored_file_altered", "The stored file is not the one received.", ACTION)
-    return file
+    with vault.plain(path) as file:
+        yield file
