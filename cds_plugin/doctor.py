@@ -39,6 +39,7 @@ from cds_plugin.deliver.stow import check_server
 from cds_plugin.errors import CdsError, Refused
 from cds_plugin.pull.web import opened_web
 from cds_plugin.rules import warnings
+from cds_plugin.sealing.vault import Vault
 from cds_plugin.tls.files import server_context
 from cds_plugin.tls.outgoing import client_tls
 from cds_plugin.tls.reading import read_certificates
@@ -71,6 +72,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _database(settings)
     yield _broker(settings)
     yield _spool(settings.storage.directory)
+    if settings.storage.encryption_key_file is not None:
+        yield _sealing(settings)
     yield _bundles(settings)
     yield _torch()
     if settings.tls.certificate is not None:
@@ -128,6 +131,21 @@ def _spool(directory: Path) -> Finding:
         )
     enough = free >= FREE_BYTES_WANTED
     return Finding("spool", enough, detail, "" if enough else "Free some disk space.")
+
+
+def _sealing(settings: Settings) -> Finding:
+    """Look at the keys of the stored files, and at the memory that objects arrive in."""
+    try:
+        vault = Vault.of(settings)
+        keys = vault.keys()
+    except Refused as refusal:
+        return Finding("encryption", False, refusal.message, refusal.action)
+    there = next(each for each in (vault.incoming, *vault.incoming.parents) if each.exists())
+    free, wanted = shutil.disk_usage(there).free, settings.limits.free_disk_bytes
+    newest = keys.newest.id.hex() if keys else ""
+    detail = f"key {newest} seals; {free / 1e9:.1f} GB of memory free in {there}"
+    action = f"Below limits.free_disk_bytes ({wanted / 1e9:.1f} GB) nothing is taken in: enlarge {there}."
+    return Finding("encryption", free >= wanted, detail, "" if free >= wanted else action)
 
 
 def _bundles(settings: Settings) -> Finding:

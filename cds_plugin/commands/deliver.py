@@ -16,6 +16,7 @@ from cds_plugin.deliver.dispatch import Dispatcher
 from cds_plugin.deliver.task import Deliverer
 from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import QUEUE_OF, TASK_OF, make_app
+from cds_plugin.sealing.vault import Vault
 from cds_plugin.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -30,6 +31,7 @@ def command(config: ConfigOption = None) -> None:
 
 def _deliver(config: Path | None) -> int:
     settings = load_settings(config)
+    Vault.of(settings)
     engine = open_database(settings)
     stopping = Event()
     dispatcher = Dispatcher(engine, Deliverer(settings, engine, stopping), Reporter(settings, engine))

@@ -94,7 +94,7 @@ class Reporter:
             return all_failed(asked.references, FailureReason.DUPLICATE_TRANSACTION_UID)
         with snapshot(self.engine) as session:
             kept = commitment.kept_files(session, [each.sop_instance_uid for each in asked.references])
-        return not_held(asked.references, kept, partial(problem_of, Vault.of(self.settings)))
+        return not_held(asked.references, kept, partial(problem_of, Vault.at_work(self.settings)))
 
     def _to_known_address(self, asked: Asked) -> Sending:
         peer = known_address(self.settings, asked.calling_ae)

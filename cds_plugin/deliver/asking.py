@@ -158,7 +158,7 @@ class Asker:
         """Send what the destination says it does not have, though it took it once."""
         if not lost:
             return
-        vault = Vault.of(self.settings)
+        vault = Vault.at_work(self.settings)
         files = [stored_outgoing(vault, each) for each in lost]
 
         def note(answer: Answer) -> bool:

@@ -154,7 +154,7 @@ class Deliverer:
     def _send(
         self, work: Work, destination: Destination, lease: Lease, tally: Tally, breaker: Breaker
     ) -> None:
-        vault = Vault.of(self.settings)
+        vault = Vault.at_work(self.settings)
         files = [stored_outgoing(vault, result) for result in work.results]
 
         def note(answer: Answer) -> bool:

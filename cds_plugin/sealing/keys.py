@@ -21,7 +21,8 @@ KEY_LINE = re.compile(r"[0-9a-fA-F]{64}")
 SETTING = "storage.encryption_key_file"
 MAKE_ONE = "Make one with: cds-plugin storage new-key FILE"
 FILE_BYTES = 1 << 20
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
+OTHERS = stat.S_IRWXO | stat.S_IWGRP
+"""A group of its own may read: systemd's credentials and 640 root:GROUP look so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def read_keys(file: Path, storage: Path) -> Keys:
     except UnicodeDecodeError as error:
         raise _wrong(file, "is no text", MAKE_ONE) from error
     if facts.st_mode & OTHERS:
-        raise _wrong(file, "may be read by others", f"chmod 600 {file}")
+        raise _wrong(file, "may be read or written by others", f"chmod 600 {file}")
     return _parsed(file, text)
 
 

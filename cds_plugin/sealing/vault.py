@@ -19,7 +19,7 @@ from typing import BinaryIO, Self, cast
 
 from cds_plugin.config import Settings
 from cds_plugin.durable import sync_file
-from cds_plugin.errors import Refused
+from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.sealing.keys import Keys, read_keys
 from cds_plugin.sealing.sealed import MAGIC, SealedReader, key_id_of, sealed
 
@@ -57,6 +57,14 @@ class Vault:
         vault = cls(storage.directory, storage.encryption_key_file, incoming_of(settings))
         vault.keys()
         return vault
+
+    @classmethod
+    def at_work(cls, settings: Settings) -> Self:
+        """Return the same to work that waits until its keys are right. Raises Unavailable."""
+        try:
+            return cls.of(settings)
+        except Refused as refusal:
+            raise Unavailable(refusal.code, refusal.message, refusal.action) from refusal
 
     @property
     def seals(self) -> bool:

@@ -140,7 +140,8 @@ def test_a_key_that_is_not_there_is_named(keys: Keys, tmp_path: Path) -> None:
         ("# none yet\n", 0o600, "holds no key"),
         ("ab\n", 0o600, "64 hexadecimal digits"),
         ("ä" * 64, 0o600, "no text"),
-        ("0" * 64, 0o640, "may be read by others"),
+        ("0" * 64, 0o644, "may be read or written by others"),
+        ("0" * 64, 0o660, "may be read or written by others"),
         (None, 0o600, "can't be read"),
     ],
 )

@@ -88,7 +88,7 @@ def test_other_models_make_new_reports_that_name_the_old_ones(
     kept = {path: path.read_bytes() for path in (home.settings.storage.directory / "results").rglob("*.dcm")}
     assert run(home, "rerun", study) == (
         0,
-        [{"study_instance_uid": study, "outcome": "queued", "revision": 2, "pictures": 2}],
+        [{"study_instance_uid": study, "outcome": "queued", "revision": 2, "pictures": 2, "purged": 0}],
     )
     work(home, shipped)
     status = home.status(study)
@@ -103,7 +103,7 @@ def test_other_models_make_new_reports_that_name_the_old_ones(
         assert report.DeviceUID != old.DeviceUID
     assert all(path.read_bytes() == content for path, content in kept.items()), "nothing is overwritten"
     assert run(home, "rerun", study)[1] == [
-        {"study_instance_uid": study, "outcome": "unchanged", "revision": None, "pictures": 0}
+        {"study_instance_uid": study, "outcome": "unchanged", "revision": None, "pictures": 0, "purged": 0}
     ]
     assert not waiting(home) and home.status(study) == status
 

@@ -81,19 +81,24 @@ def plain_marks(folder: Path) -> list[str]:
 
 def finish(home: Home, analyst: Analyst) -> None:
     """Close, analyse and deliver what there is."""
+    for kind in (JobKind.ANALYSIS, JobKind.DELIVERY):
+        work_on(home, analyst, kind)
+
+
+def work_on(home: Home, analyst: Analyst, kind: JobKind) -> None:
+    """Close what is open and do the jobs of one kind."""
     with transaction(home.engine) as session:
         for each in studies.receiving(session):
             studies.close_revision(session, each.revision_id, now=datetime.now(UTC), actor="sweep")
         session.execute(update(Job).values(not_before=datetime.now(UTC)))
-    for kind in (JobKind.ANALYSIS, JobKind.DELIVERY):
-        with snapshot(home.engine) as session:
-            waiting = select(Job.id).where(Job.kind == kind, Job.state == JobState.WAITING)
-            found = list(session.scalars(waiting.order_by(Job.id)))
-        for job_id in found:
-            if kind is JobKind.ANALYSIS:
-                analyst.work(job_id)
-            else:
-                Deliverer(home.settings, home.engine, Event()).run(job_id)
+    with snapshot(home.engine) as session:
+        waiting = select(Job.id).where(Job.kind == kind, Job.state == JobState.WAITING)
+        found = list(session.scalars(waiting.order_by(Job.id)))
+    for job_id in found:
+        if kind is JobKind.ANALYSIS:
+            analyst.work(job_id)
+        else:
+            Deliverer(home.settings, home.engine, Event()).run(job_id)
 
 
 def test_nothing_lies_plain_after_a_pass_with_failures(
@@ -195,16 +200,26 @@ def test_without_its_key_work_waits_and_goes_on_once_it_is_back(
     one, two = marked(), marked()
     with ward.listening():
         assert ward.sent(one) == [0]
-        finish(home, analyst)
+        work_on(home, analyst, JobKind.ANALYSIS)
         assert ward.sent(two) == [0]
     kept = (tmp_path / "keys").read_text()
     (tmp_path / "keys").unlink()
+    work_on(home, analyst, JobKind.ANALYSIS)
+    work_on(home, analyst, JobKind.DELIVERY)
+    assert_waiting(home, one, two, "can't be read")
     add_key(tmp_path / "keys")
-    finish(home, analyst)
-    assert home.status(two.StudyInstanceUID).stage is Stage.ANALYSING, "put off, not failed"
-    with snapshot(home.engine) as session:
-        (waiting,) = session.scalars(select(Job).where(Job.state == JobState.WAITING))
-    assert "which storage.encryption_key_file does not hold" in str(waiting.last_error)
+    work_on(home, analyst, JobKind.ANALYSIS)
+    work_on(home, analyst, JobKind.DELIVERY)
+    assert_waiting(home, one, two, "does not hold")
     (tmp_path / "keys").write_text(kept)
     finish(home, analyst)
-    assert home.status(two.StudyInstanceUID).stage is Stage.COMPLETE
+    assert {str(home.status(each.StudyInstanceUID).stage) for each in (one, two)} == {"complete"}
+
+
+def assert_waiting(home: Home, one: FileDataset, two: FileDataset, why: str) -> None:
+    """One waits for its delivery, the other for its analysis, and both say for what."""
+    assert home.status(one.StudyInstanceUID).stage is Stage.DELIVERING
+    assert home.status(two.StudyInstanceUID).stage in (Stage.QUEUED, Stage.ANALYSING)
+    with snapshot(home.engine) as session:
+        waiting = list(session.scalars(select(Job).where(Job.state == JobState.WAITING)))
+    assert len(waiting) == 2 and all(why in str(job.last_error) for job in waiting)

@@ -27,6 +27,7 @@ from cds_plugin.database import open_database
 from cds_plugin.errors import CdsError
 from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import HARD_LIMIT_SECONDS, QUEUE_OF, TASK_OF, VISIBILITY_TIMEOUT_SECONDS, make_app
+from cds_plugin.sealing.vault import Vault
 from cds_plugin.watchdog import Watchdog
 from cds_worker.bundle import check_bundles
 from cds_worker.inference import Analyst
@@ -107,6 +108,7 @@ class Seat:
 def run_worker(settings: Settings) -> int:
     """Run until SIGTERM; return the exit code. Raises Refused and Unavailable before anything starts."""
     _check_bundles(settings)
+    Vault.of(settings)
     stack = import_stack()
     seat = Seat(settings, devices(stack, settings.worker.device))
     app = _app_with_task(settings, seat)

@@ -248,7 +248,7 @@ class Analyst:
     @property
     def vault(self) -> Vault:
         """Return the storage directory, with the keys as their file has them now."""
-        return Vault.of(self.settings)
+        return Vault.at_work(self.settings)
 
     @property
     def recipe(self) -> Sha256:
