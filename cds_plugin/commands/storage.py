@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import psutil
 import typer
 
+from cds_db import audit
+from cds_db.columns import Json
+from cds_db.events import Event
+from cds_db.session import transaction
 from cds_plugin.commands.backup import progress_shown
-from cds_plugin.config import load_settings
+from cds_plugin.config import Settings, load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, report, stdout
+from cds_plugin.database import opened_database
 from cds_plugin.errors import CdsError, Refused
 from cds_plugin.sealing.again import seal_again, stored_by_key, to_be_sealed
 from cds_plugin.sealing.keys import add_key
@@ -96,8 +104,12 @@ def _list(config: Path | None, as_json: bool) -> None:
 
 
 def _seal(config: Path | None, as_json: bool) -> int:
-    vault = Vault.of(load_settings(config))
+    settings = load_settings(config)
+    vault = Vault.of(settings)
     files, failed = to_be_sealed(vault), 0
+    key = vault.keys()
+    if files and key is not None:
+        _audit(settings, Event.FILES_SEALED, {"files": len(files), "key": key.newest.id.hex()})
     with progress_shown("sealing") as progress:
         for number, file in enumerate(files):
             progress(number, len(files))
@@ -121,10 +133,19 @@ def _seal(config: Path | None, as_json: bool) -> int:
     return Exit.FAILED if failed else Exit.DONE
 
 
+def _audit(settings: Settings, event: Event, detail: Mapping[str, Json]) -> None:
+    """Note who does it before it is done: without a trail it is not."""
+    with opened_database(settings) as engine, transaction(engine) as session:
+        actor = f"user:{psutil.Process().username()}"
+        audit.append(session, event=event, actor=actor, now=datetime.now(UTC), detail=detail)
+
+
 def _open(path: str, out: Path, config: Path | None) -> None:
-    vault = Vault.of(load_settings(config))
+    settings = load_settings(config)
+    vault = Vault.of(settings)
     if not (vault.directory / path).resolve().is_relative_to(vault.directory.resolve()):
         raise Refused("not_stored", f"{path} is not below storage.directory.", "Name a stored file.")
+    _audit(settings, Event.STORED_FILE_OPENED, {"path": path})
     try:
         with vault.open(path) as plain, out.open("xb") as copy:
             out.chmod(0o600)

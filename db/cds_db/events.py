@@ -76,6 +76,8 @@ class Event(StrEnum):
     QUARANTINE_PURGED = "quarantine-purged"
     BACKUP_MADE = "backup-made"
     BACKUP_RESTORED = "backup-restored"
+    FILES_SEALED = "files-sealed"
+    STORED_FILE_OPENED = "stored-file-opened"
     AUDIT_LOG_USED = "audit-log-used"
 
 
@@ -162,6 +164,8 @@ AUDIT_CODE: Mapping[Event, AuditCode] = {
     Event.QUARANTINE_PURGED: ACTIVITY,
     Event.BACKUP_MADE: EXPORTED,
     Event.BACKUP_RESTORED: IMPORTED,
+    Event.FILES_SEALED: SECURITY_CONFIGURED,
+    Event.STORED_FILE_OPENED: EXPORTED,
     Event.AUDIT_LOG_USED: LOG_USED,
 }
 """CID 400 has none for stages of an analysis or for commitment: those count as the application's activity."""

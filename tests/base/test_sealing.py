@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 from typer.testing import CliRunner
 
+from cds_db.migrate import upgrade
+from cds_db.models import AuditEntry
+from cds_db.session import open_engine, snapshot
 from cds_plugin.cli import build
 from cds_plugin.config import Settings, load_settings
 from cds_plugin.config.machine import Storage
@@ -211,12 +215,21 @@ def test_the_newest_key_seals_and_every_key_opens_also_while_a_process_runs(
     out = tmp_path / "one"
     run(tmp_path, vault, "open", "spool/one.dcm", "--out", str(out))
     assert out.read_bytes() == b"one" and out.stat().st_mode & 0o777 == 0o600
+    engine = open_engine(f"sqlite:///{tmp_path / 'cds.db'}")
+    with snapshot(engine) as session:
+        noted = session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+    engine.dispose()
+    assert [each.event for each in noted] == ["files-sealed", "stored-file-opened"]
+    assert noted[0].detail["files"] == 2 and noted[1].detail == {"path": "spool/one.dcm"}
 
 
 def run(folder: Path, vault: Vault, *words: str) -> str:
     config = folder / "cds-plugin.toml"
+    database = folder / "cds.db"
+    upgrade(f"sqlite:///{database}")
     config.write_text(
-        f'[storage]\ndirectory = "{vault.directory}"\nencryption_key_file = "{vault.key_file}"\n'
+        f'[database]\nurl = "sqlite:///{database}"\n[storage]\ndirectory = "{vault.directory}"\n'
+        f'encryption_key_file = "{vault.key_file}"\n'
     )
     done = CliRunner().invoke(build("storage"), ["storage", *words, "--config", str(config)])
     assert done.exit_code == 0, done.output

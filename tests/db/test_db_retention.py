@@ -23,14 +23,15 @@ from ward_book import (
     verified,
 )
 
-from cds_db import commitment, repeating, retention, studies
+from cds_db import commitment, dead_letters, repeating, retention, studies
 from cds_db.commitment import CommitmentRequest, Reference
-from cds_db.models import AuditEntry, Delivery, Instance, Result, Revision
+from cds_db.dead_letters import Change
+from cds_db.models import AuditEntry, Delivery, Instance, Job, Result, Revision
 from cds_db.repeating import Repeat
 from cds_db.retention import DueFile, Limit, Limits, Marked
 from cds_db.session import snapshot, transaction
 from cds_db.sparing import Spared
-from cds_db.stages import AskedState, Stage
+from cds_db.stages import AskedState, JobKind, JobState, Stage
 
 LATER = NOW + timedelta(days=40)
 OLD = Limit("pictures_days = 30", LATER - timedelta(days=30))
@@ -297,3 +298,14 @@ def test_a_late_picture_protects_until_it_is_done(engine: Engine) -> None:
     close(engine, late)
     analyse(engine, late, ())
     assert marked(engine).pictures == (f"{STUDY}.1", f"{STUDY}.2"), "the late one is young"
+
+
+def test_what_somebody_discarded_is_settled(engine: Engine) -> None:
+    given_up(engine)
+    with transaction(engine) as session:
+        job = session.scalars(select(Job).where(Job.kind == JobKind.DELIVERY)).one()
+        job.state, job.last_error = JobState.DEAD, "never"
+    with transaction(engine) as session:
+        done = dead_letters.discard(session, job.id, reason="the PACS is gone", now=NOW, actor="user:root")
+        assert done is Change.DISCARDED
+    assert len(marked(engine).pictures) == 2

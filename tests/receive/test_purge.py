@@ -199,9 +199,9 @@ def assert_acknowledged(ward: Ward) -> None:
 @pytest.mark.slow
 def test_a_purge_that_is_killed_is_finished_by_the_next_one(ward: Ward, tmp_path: Path) -> None:
     with ward.listening():
-        for _ in range(10):
+        for _ in range(6):
             study = generate_uid()
-            ward.sent(*(a_photograph(study, sop_class=SEGMENTATION) for _ in range(30)))
+            ward.sent(*(a_photograph(study, sop_class=SEGMENTATION) for _ in range(20)))
     config = settings_file(ward, tmp_path, f"[retention]\npictures_days = {AT_ONCE}\n")
     command = [sys.executable, "-m", "cds_plugin", "purge", "--json", "--config", str(config)]
     chance = random.Random(7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BytesIO
@@ -223,3 +224,27 @@ def assert_waiting(home: Home, one: FileDataset, two: FileDataset, why: str) -> 
     with snapshot(home.engine) as session:
         waiting = list(session.scalars(select(Job).where(Job.state == JobState.WAITING)))
     assert len(waiting) == 2 and all(why in str(job.last_error) for job in waiting)
+
+
+def test_a_backup_holds_the_files_sealed_and_is_restored_with_the_key(
+    home: Home, analyst: Analyst, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    ward = Ward(home.settings, home.engine)
+    one = marked()
+    with ward.listening():
+        assert ward.sent(one) == [0]
+    out = tmp_path / "backup"
+    assert run(home, "backup", "--out", out) == 0
+    assert plain_marks(out / "files") == []
+    home.engine.dispose()
+    shutil.rmtree(home.settings.storage.directory)
+    Path(home.engine.url.database or "").unlink()
+    assert run(home, "restore", out) == 0
+    finish(home, analyst)
+    assert home.status(one.StudyInstanceUID).stage is Stage.COMPLETE
+    assert plain_marks(home.settings.storage.directory) == []
+
+
+def run(home: Home, command: str, *words: object) -> int:
+    arguments = [command, *map(str, words), "--config", str(home.config)]
+    return CliRunner().invoke(build(command), arguments).exit_code
