@@ -149,7 +149,7 @@ def _liveness() -> Iterator[str]:
     yield _flow(f"""
         Every part says hello to the database every {HELLO_SECONDS:.0f} s; `worker` and `deliver` also say
         when they last took a message, `sweep` when it last finished a round. Alive is who did both lately,
-        not who has a process: `cds-plugin doctor --part worker` asks exactly that.""")
+        not who has a process: `cds-plugin alive worker` asks exactly that.""")
     yield table(("what is wrong", "who notices, when", "what happens"), _troubles())
     yield _flow("""
         Under systemd: `Restart=always` (a deaf process sends itself SIGTERM and ends with exit code 1).

@@ -218,6 +218,7 @@ class Deliverer:
 
     def _give_back(self, work: Work, lease: Lease) -> None:
         with self._fenced(lease) as (session, now):
+            studies.hand_back_delivery(session, work.delivery_id)
             jobs.hand_back(session, work.job_id, work.owner, not_before=now)
 
     def _retry(self, work: Work, lease: Lease, backoff: Backoff, error: str) -> None:

@@ -139,6 +139,11 @@ def record_delivery_attempt(
     )
 
 
+def hand_back_delivery(session: Session, delivery_id: int) -> None:
+    """Count an attempt that was begun as none: the process was asked to stop, or the destination paused."""
+    locked_delivery(session, delivery_id).attempts -= 1
+
+
 def finish_delivery(
     session: Session, delivery_id: int, *, now: datetime, actor: str, ask: bool = False
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 from postroom import LOOPBACK, Postroom, until
 from typer.testing import CliRunner
 
-from cds_db.models import Job
+from cds_db.models import Delivery, Job
 from cds_db.session import transaction
 from cds_db.stages import DeliveryState
 from cds_plugin.cli import build
@@ -76,6 +76,16 @@ def let_leases_run_out(postroom: Postroom) -> None:
         )
 
 
+def assert_nothing_is_tried(postroom: Postroom) -> None:
+    """A deliverer that was asked to stop finishes or hands back, and no attempt is counted for that."""
+    with transaction(postroom.engine) as session:
+        left = session.query(Job).filter(Job.kind == "delivery", Job.state != "done").all()
+        assert {(job.state, job.attempts, job.lost) for job in left} <= {("waiting", 0, 0)}
+        undelivered = session.query(Delivery).filter(Delivery.state != "delivered").all()
+        assert {delivery.attempts for delivery in undelivered} <= {0}
+        assert len(left) == len(undelivered)
+
+
 def starts(config: Path) -> int:
     return (config.parent / "deliver.log").read_text().count('"delivering"')
 
@@ -84,20 +94,23 @@ def all_delivered(postroom: Postroom, jobs: list[int]) -> bool:
     return all(postroom.delivery(each).state is DeliveryState.DELIVERED for each in jobs)
 
 
-def test_killed_in_the_middle_every_object_is_there_once(
+def test_killed_and_stopped_in_the_middle_every_object_is_there_once(
     postroom: Postroom, orthanc: Orthanc, config: Path
 ) -> None:
     jobs = [job for _ in range(STUDIES) for job in postroom.a_finished_analysis("pacs")]
     with running(config, "sweep"):
-        for _ in range(2):
+        for number in (signal.SIGTERM, signal.SIGKILL):
             before = stored(orthanc)
             with running(config, "deliver") as deliver:
                 until(
                     lambda known=before: stored(orthanc) > known or all_delivered(postroom, jobs),
                     START_SECONDS,
                 )
-                os.kill(deliver.pid, signal.SIGKILL)
-                deliver.wait()
+                os.kill(deliver.pid, number)
+                ended = deliver.wait(START_SECONDS)
+            if number is signal.SIGTERM:
+                assert ended == 0
+                assert_nothing_is_tried(postroom)
             let_leases_run_out(postroom)
         with running(config, "deliver"):
             until(lambda: all_delivered(postroom, jobs), START_SECONDS)

@@ -19,8 +19,10 @@ from worker_home import Home, is_running, wait_until
 from cds_bundles.digest import BUNDLE_NAMES
 from cds_db import audit
 from cds_db.audit import AuditFilter
-from cds_db.models import Result
+from cds_db.handling import HIGH, Handling
+from cds_db.models import Job, Result
 from cds_db.session import transaction
+from cds_db.stages import JobKind, JobState
 from cds_db.studies import StudyStatus
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worker-process")]
@@ -115,10 +117,28 @@ def test_sigterm_hands_the_study_back_and_the_next_worker_goes_on(
     done = len(running_home.status(study).results)
     assert 0 < done < 2 * MANY
     assert running_home.status(study).stage == "analysing"
+    with transaction(running_home.engine) as session:
+        (job,) = session.query(Job).filter_by(state=JobState.WAITING, kind=JobKind.ANALYSIS)
+        assert (job.attempts, job.lost, job.lease_owner) == (0, 0, None), "it counts as not tried"
     running_home.start_worker()
     status = running_home.wait_for(study, "complete", STUDY_SECONDS)
     assert_each_picture_has_one_report(status, MANY)
     assert_nothing_twice(running_home, study)
+
+
+def test_urgent_studies_overtake_and_senders_take_turns(running_home: Home, a_study: Studies) -> None:
+    """What waits while a long study is in hand: three of one sender, one of another, then an urgent one."""
+    start_long_study(running_home, a_study)
+    urgent = Handling(quiet_seconds=1.0, priority=HIGH)
+    waiting = [("A", None), ("A", None), ("A", None), ("B", None), ("A", urgent)]
+    names = {}
+    for number, (sender, handling) in enumerate(waiting):
+        study, files = a_study(1)
+        names[study] = f"{sender}{number}"
+        running_home.close(running_home.receive(files, calling_ae=sender, handling=handling))
+    began = running_home.started
+    wait_until(lambda: set(names) <= set(began()), STUDY_SECONDS, running_home.log)
+    assert [names[study] for study in began() if study in names] == ["A4", "B3", "A0", "A1", "A2"]
 
 
 def test_a_conflict_in_the_middle_stops_the_analysis(running_home: Home, a_study: Studies) -> None:

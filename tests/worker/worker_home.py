@@ -17,11 +17,13 @@ from pathlib import Path
 
 import psutil
 from pydicom import dcmread
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from cds_db import studies
+from cds_db.events import Event
 from cds_db.handling import Handling
 from cds_db.migrate import upgrade
+from cds_db.models import AuditEntry
 from cds_db.processes import alive
 from cds_db.session import open_engine, transaction
 from cds_db.studies import ReceivedInstance, StudyStatus
@@ -143,6 +145,12 @@ class Home:
             found = studies.status(session, study_instance_uid)
         assert found is not None
         return found
+
+    def started(self) -> list[str]:
+        """Return the studies whose analysis began, in that order."""
+        wanted = select(AuditEntry.study_instance_uid).where(AuditEntry.event == Event.ANALYSIS_STARTED)
+        with transaction(self.engine) as session:
+            return [str(each) for each in session.scalars(wanted.order_by(AuditEntry.id))]
 
     def wait_for(self, study_instance_uid: str, stage: str, seconds: float) -> StudyStatus:
         """Return the study's status once it reached `stage`."""
