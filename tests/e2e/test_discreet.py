@@ -116,12 +116,12 @@ class House:
         return (
             f"[listener]\nport = {self.port}\nquiet_seconds = 0.5\n[web]\nenabled = true\n"
             f'port = {self.web_port}\n[bundles]\ndirectory = "{self.folder / "bundles"}"\n'
-            f"allow_unsigned = true\n{destinations}"
+            f"allow_unsigned = true\n[retention]\npictures_days = 1\n{destinations}"
             f'[[destinations]]\nname = "web"\nkind = "dicomweb"\nretry_hours = 0.0005\n'
             f'url = "http://{LOOPBACK}:{self.web_refusing}"\n{peers}'
             '[[rules]]\ncalling_ae = "STRANGER"\naction = "refuse"\n'
-            '[[rules]]\ncalling_ae = "CAMERA"\nrepairs = ["quoted-values"]\n'
-            'results_to = ["taking", "refusing", "away", "web"]\n'
+            '[[rules]]\ncalling_ae = "WARD"\nresults_to = ["taking", "refusing", "away", "web"]\n'
+            '[[rules]]\ncalling_ae = "CAMERA"\nrepairs = ["quoted-values"]\nresults_to = ["taking"]\n'
             '[[rules]]\ncalling_ae = "*"\nresults_to = ["taking"]\n'
         )
 
@@ -262,7 +262,8 @@ def _everything(house: House) -> dict[str, Any]:
     held.StudyInstanceUID = dcmread(also).StudyInstanceUID
     house.orthanc.post("/instances", archived.read_bytes())
     read = [dcmread(each) for each in (good, dark, red, green, also, quoted)]
-    assert _sent(house, "CAMERA", *read, _cut(house.study("broken")), held) == [0] * 8
+    assert _sent(house, "WARD", read.pop(0)) == [0]
+    assert _sent(house, "CAMERA", *read, _cut(house.study("broken")), held) == [0] * 7
     assert _sent(house, "STRANGER", read[0]) == []
     nameless = dcmread(dark)
     del nameless.StudyInstanceUID
@@ -273,7 +274,11 @@ def _everything(house: House) -> dict[str, Any]:
         early = beside.submit(house.run, _commands_on_files(house, good, broken, red))
         for each in (good, dark, red, green):
             _wait(partial(house.is_over, uid[each]), STUDY_SECONDS, house.log)
-        late = house.run(_commands_on_studies(str(held.StudyInstanceUID), uid[archived], uid[good]))
+        late = house.run(
+            _commands_on_studies(
+                str(held.StudyInstanceUID), uid[archived], uid[good], house.folder / "backup.tar"
+            )
+        )
         answers["commands"] = early.result() + late
     return answers
 
@@ -321,7 +326,7 @@ def _commands_on_files(house: House, good: Path, broken: Path, red: Path) -> lis
     ]
 
 
-def _commands_on_studies(held: str, archived: str, good: str) -> list[tuple[object, ...]]:
+def _commands_on_studies(held: str, archived: str, good: str, backup: Path) -> list[tuple[object, ...]]:
     return [
         ("pull", "--from", "archive", "--study", archived, "--json"),
         ("pull", "--from", "web", "--study", archived, "--again", "--json"),
@@ -338,6 +343,14 @@ def _commands_on_studies(held: str, archived: str, good: str) -> list[tuple[obje
         ("destinations", "list"),
         ("destinations", "retry", "refusing"),
         ("commitments",),
+        ("jobs", "list"),
+        ("jobs", "list", "--json"),
+        ("jobs", "show", "1", "--json"),
+        ("alive", "worker", "--json"),
+        ("purge", "--json"),
+        ("backup", "--out", backup, "--json"),
+        ("restore", backup, "--check", "--json"),
+        ("restore", backup),
         ("audit", "verify"),
         ("audit", "list", "--json"),
     ]
