@@ -1,7 +1,8 @@
 """No patient's data in logs, errors, answers of the web server or temporary files, whatever happens.
 
 One `up` with the root logger at DEBUG is given marked studies in every way, good and bad, and each command is
-run on them. The places where a mark may stand are named in `test_only_these_places_name_a_patient`.
+run on them; `analyze` has a test of its own beside its models. The places where a mark may stand are named in
+`test_only_these_places_name_a_patient`.
 """
 
 from __future__ import annotations
@@ -271,7 +272,7 @@ def _everything(house: House) -> dict[str, Any]:
     answers: dict[str, Any] = {"answers of the web server": _over_the_web(house, house.study("posted"), good)}
     broken = _unparsable(good)
     with ThreadPoolExecutor(1) as beside:
-        early = beside.submit(house.run, _commands_on_files(house, good, broken, red))
+        early = beside.submit(house.run, _commands_on_files(house, good, broken))
         for each in (good, dark, red, green):
             _wait(partial(house.is_over, uid[each]), STUDY_SECONDS, house.log)
         late = house.run(
@@ -301,7 +302,7 @@ def _over_the_web(house: House, posted: Path, good: Path) -> bytes:
     return b"\n".join(str(each.headers).encode() + each.content for each in answers)
 
 
-def _commands_on_files(house: House, good: Path, broken: Path, red: Path) -> list[tuple[object, ...]]:
+def _commands_on_files(house: House, good: Path, broken: Path) -> list[tuple[object, ...]]:
     picture, exif = house.folder / "pictures" / "good.png", house.folder / "pictures" / "cut.jpg"
     made = Image.open(picture)
     told = made.getexif()
@@ -321,7 +322,6 @@ def _commands_on_files(house: House, good: Path, broken: Path, red: Path) -> lis
         ("dicomize", picture, "--out", out, "--patient-id", PATIENT_ID, "--patient-name", f"{NAME}\\x"),
         ("dicomize", picture, "--out", out, "--patient-id", PATIENT_ID * 20, "--json"),
         ("dicomize", picture, exif, "--out", out, *who, "--accession-number", "ZZQACC7", "--json"),
-        ("analyze", good, broken, red, exif, "--out", house.folder / "analysed", "--json"),
         ("doctor", "--json"),
     ]
 
@@ -369,8 +369,6 @@ def test_everything_did_happen(said: Said) -> None:
     verdicts = {row["detail"]["quality"]["verdict"] for row in said.audit("picture-analysed")}
     assert verdicts == {"diagnostic", "non_diagnostic"}
     assert '"logger": "pynetdicom' in said.log, "the root logger was at DEBUG"
-    analysed = [json.loads(line) for line in said.out_of("analyze").splitlines()]
-    assert len(analysed) == 4 and "error" not in analysed[0]
     spooled = b"".join(each.read_bytes() for each in said.storage.rglob("*.dcm"))
     assert NAME.encode() in spooled and PATIENT_ID.encode() in spooled
 
