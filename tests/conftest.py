@@ -124,6 +124,17 @@ def compose_schema() -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def larvitar_folder() -> Path:
+    """Return the folder with Larvitar's script, where there is a Chromium to run it in."""
+    folder = Path(__file__).parents[1] / "var" / "viewer" / "larvitar"
+    if not (folder / "larvitar.js").is_file():
+        absent("Larvitar is not there; tests/get-larvitar var/viewer/larvitar fetches it")
+    if not any(shutil.which(name) for name in CHROMIUM):
+        absent("no Chromium is installed")
+    return folder
+
+
 @pytest.fixture
 def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     """Yield a running Orthanc that knows no peer."""

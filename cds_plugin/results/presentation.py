@@ -35,6 +35,9 @@ NOTICE_LAYER = "NOTICE"
 NOTICE_AREA = (0.0, 0.0, 1.0, 0.06)
 """Left, top, right, bottom, as shares of what the viewer displays."""
 
+LABEL_WIDTH, LABEL_HEIGHT = 0.2, 0.04
+"""Shares of the picture."""
+
 _ICC_CLASS, _ICC_SIGNATURE, _ICC_DATE = slice(12, 16), slice(36, 40), slice(24, 36)
 # Of a profile's header (ICC.1:2022, 7.2). The date is of the moment, and bytes must repeat.
 _DISPLAY, _INPUT, _SPACE = b"mntr", b"scnr", b"spac"
@@ -87,7 +90,8 @@ def _references(state: Dataset) -> Iterator[Dataset]:
 
 def _layer(lesion: Lesion, colour: RgbColour) -> GraphicLayer:
     name, order = f"LESION_{lesion.number}", lesion.number + 1
-    return GraphicLayer(name, order, tracking_identifier(lesion), CIELabColor.from_rgb(*colour))
+    description = f"{tracking_identifier(lesion)}: {codes.FINDINGS[lesion.finding].meaning}"
+    return GraphicLayer(name, order, description, CIELabColor.from_rgb(*colour))
 
 
 def _notice(picture: Dataset, layer: GraphicLayer) -> GraphicAnnotation:
@@ -111,10 +115,28 @@ def _annotation(
     line = GraphicObject(
         GraphicTypeValues.POLYLINE, np.asarray(outline(lesion)), AnnotationUnitsValues.PIXEL, **tracking
     )
-    anchor = (lesion.bbox.x0 + lesion.bbox.width / 2, float(lesion.bbox.y0))
-    text = f"{lesion.number}: {codes.FINDINGS[lesion.finding].meaning} {max(lesion.probabilities):.2f}"
-    label = TextObject(text, AnnotationUnitsValues.PIXEL, anchor_point=anchor, **tracking)
+    text = f"{lesion.number}: {lesion.finding} {max(lesion.probabilities):.2f}"
+    label = TextObject(
+        text,
+        AnnotationUnitsValues.PIXEL,
+        bounding_box=_label_box(lesion, context.analysis.rows, context.analysis.columns),
+        anchor_point=(lesion.bbox.x0 + lesion.bbox.width / 2, float(lesion.bbox.y0)),
+        anchor_point_visible=False,
+        text_justification=TextJustificationValues.LEFT,
+        **tracking,
+    )
     return GraphicAnnotation([picture], layer, graphic_objects=[line], text_objects=[label])
+
+
+def _label_box(lesion: Lesion, rows: int, columns: int) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the place for a label: over its lesion, within the picture.
+
+    An anchor point alone would do by the standard; a viewer was seen to put such texts into the corner.
+    """
+    width, height = LABEL_WIDTH * columns, LABEL_HEIGHT * rows
+    left = min(float(lesion.bbox.x0), columns - width)
+    top = max(lesion.bbox.y0 - height, 0.0)
+    return left, top, left + width, top + height
 
 
 def _profile(of_picture: bytes | None) -> bytes:

@@ -9,9 +9,9 @@ import numpy as np
 from pydicom.uid import DermoscopicPhotographyImageStorage, VLPhotographicImageStorage
 from result_cases import CREATED, analysis, of_mask, photograph_header, stored_picture
 
-from cds_plugin.results.build import build_results
+from cds_plugin.results.build import Wanted, build_results
 from cds_plugin.results.uids import derive_uid
-from cds_plugin.study import Lesion, Mask, ResultKind, Rgb
+from cds_plugin.study import USUAL_KINDS, Lesion, Mask, ResultKind, Rgb
 
 ROWS, COLUMNS = 450, 600
 
@@ -47,7 +47,7 @@ class Viewed:
     results: dict[ResultKind, bytes]
 
 
-def viewed_study(study: Study) -> Viewed:
+def viewed_study(study: Study, kinds: frozenset[ResultKind] = USUAL_KINDS) -> Viewed:
     """Return picture, source object and result objects."""
     masks = _masks(study.lesions)
     rgb = _drawn(masks)
@@ -69,7 +69,7 @@ def viewed_study(study: Study) -> Viewed:
     lesions = tuple(of_mask(number, mask) for number, mask in enumerate(masks, start=1))
     said = analysis(*lesions, rows=ROWS, columns=COLUMNS)
     frame = study.frames if study.frames > 1 else None
-    built = build_results(header, rgb, said, 1, CREATED, frame=frame)
+    built = build_results(header, rgb, said, 1, CREATED, frame=frame, wanted=Wanted(kinds))
     results = {each.kind: each.as_bytes() for each in built}
     pixels = np.stack([_drawn([])] * (study.frames - 1) + [rgb])
     return Viewed(
