@@ -28,8 +28,12 @@ HEADER_BYTES = 64 * 2**20
 """What a header may hold: private thumbnails and ICC profiles are a few MB at most."""
 HEADER_READS = 200_000
 """Reads of one header, one or two per element: a dermoscopy header has some hundred elements."""
-SEQUENCE_BYTES = 4 * 2**20
-"""One sequence of defined length, which pydicom would parse in one go."""
+SEQUENCE_BYTES = 2**20
+"""All sequences of defined length together: pydicom parses each in one go, into a hundred times its size."""
+SEQUENCE_ITEMS = 20_000
+"""The items of all of them: an empty one of eight bytes becomes a kilobyte."""
+ITEM_HEADS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+"""How an item begins, little and big endian (PS3.5 table 7.5-1)."""
 DEPTH = 24
 """Nested sequences; imaging headers nest three or four deep."""
 PREAMBLE_BYTES = 128
@@ -154,7 +158,7 @@ def _parse(stream: BinaryIO | _Bounded, stop: Stop | None, inflated_bytes: int) 
     dataset = read_dataset(
         cast(BinaryIO, stream), encoding.implicit, encoding.little, stop_when=_guarded(stream, stop)
     )
-    _settle(dataset, depth=0)
+    _settle(dataset, _Sequences(), depth=0)
     dataset.file_meta = meta
     return dataset
 
@@ -210,14 +214,36 @@ def _guarded(stream: BinaryIO | _Bounded, stop: Stop | None) -> Stop | None:
     return stop_or_refuse
 
 
-def _settle(dataset: Dataset, depth: int) -> None:
+@dataclass(slots=True)
+class _Sequences:
+    """What the sequences of one header may still hold."""
+
+    bytes_left: int = SEQUENCE_BYTES
+    items_left: int = SEQUENCE_ITEMS
+
+    def take(self, element: DataElement | RawDataElement) -> None:
+        """Raise Refused where an element that pydicom may parse as a sequence exceeds what is left."""
+        if not isinstance(element, RawDataElement) or element.length == UNDEFINED or not element.value:
+            return
+        vr = element.VR or (dictionary_VR(element.tag) if dictionary_has_tag(element.tag) else "UN")
+        if vr == "SQ":
+            self.bytes_left -= element.length
+        if vr in ("SQ", "UN"):
+            self.items_left -= max(element.value.count(head) for head in ITEM_HEADS)
+        if self.bytes_left < 0 or self.items_left < 0:
+            raise Refused(
+                "header_too_large", "The sequences exceed their bounds.", "Send the object without them."
+            )
+
+
+def _settle(dataset: Dataset, left: _Sequences, depth: int) -> None:
     """Convert every element now, so that nobody meets a library's exception later; drop the unreadable."""
     if depth > DEPTH:
         raise Refused("malformed_header", "Sequences are nested too deeply.", "Correct the sending system.")
     for tag in list(dataset.keys()):
         if tag.group >= PIXEL_GROUP:
             continue
-        _check_sequence_length(dataset.get_item(tag))
+        left.take(dataset.get_item(tag))
         try:
             element = dataset[tag]
         except LIBRARY_ERRORS:
@@ -225,12 +251,4 @@ def _settle(dataset: Dataset, depth: int) -> None:
             continue
         if element.VR == "SQ":
             for item in element.value:
-                _settle(item, depth + 1)
-
-
-def _check_sequence_length(element: DataElement | RawDataElement) -> None:
-    if not isinstance(element, RawDataElement) or element.length in (0, UNDEFINED):
-        return
-    vr = element.VR or (dictionary_VR(element.tag) if dictionary_has_tag(element.tag) else None)
-    if vr == "SQ" and element.length > SEQUENCE_BYTES:
-        raise Refused("header_too_large", "A sequence exceeds its bounds.", "Send the object without it.")
+                _settle(item, left, depth + 1)

@@ -110,6 +110,23 @@ def test_a_header_of_too_many_elements(tmp_path: Path, photograph: Dataset, writ
         read_header(path)
 
 
+@pytest.mark.parametrize(
+    ("sequences", "items", "vr"), [(1, 60_000, b"SQ"), (9, 3_000, b"SQ"), (40, 4_000, b"UN")]
+)
+def test_sequences_of_too_many_items(
+    photograph: Dataset, write: Write, sequences: int, items: int, vr: bytes
+) -> None:
+    """Each item of eight bytes takes a kilobyte once it is parsed, in the process of whoever asks."""
+    path = write(photograph)
+    content = b"\xfe\xff\x00\xe0\0\0\0\0" * items
+    head = [struct.pack("<HH2sHL", 0x0009, 0x1010 + each, vr, 0, len(content)) for each in range(sequences)]
+    whole = path.read_bytes()
+    start = 144 + struct.unpack("<I", whole[140:144])[0]
+    path.write_bytes(whole[:start] + b"".join(each + content for each in head) + whole[start:])
+    with pytest.raises(Refused, match="header_too_large"):
+        read_header(path)
+
+
 def test_sequences_nested_without_end(photograph: Dataset, write: Write) -> None:
     inner = Dataset()
     for _ in range(40):
