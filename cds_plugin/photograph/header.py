@@ -31,7 +31,7 @@ HEADER_READS = 200_000
 SEQUENCE_BYTES = 2**20
 """All sequences of defined length together: pydicom parses each in one go, into a hundred times its size."""
 SEQUENCE_ITEMS = 20_000
-"""The items of all of them: an empty one of eight bytes becomes a kilobyte."""
+"""The items of all of them: an empty one of eight bytes becomes some 700 in memory."""
 ITEM_HEADS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 """How an item begins, little and big endian (PS3.5 table 7.5-1)."""
 DEPTH = 24

@@ -116,7 +116,7 @@ def test_a_header_of_too_many_elements(tmp_path: Path, photograph: Dataset, writ
 def test_sequences_of_too_many_items(
     photograph: Dataset, write: Write, sequences: int, items: int, vr: bytes
 ) -> None:
-    """Each item of eight bytes takes a kilobyte once it is parsed, in the process of whoever asks."""
+    """Each item of eight bytes takes some 700 once it is parsed, in the process of whoever asks."""
     path = write(photograph)
     content = b"\xfe\xff\x00\xe0\0\0\0\0" * items
     head = [struct.pack("<HH2sHL", 0x0009, 0x1010 + each, vr, 0, len(content)) for each in range(sequences)]
