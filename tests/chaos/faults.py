@@ -17,11 +17,14 @@ from links import Link
 from sender import Ledger, Sender
 from studies import Stock, Study
 
+from cds_plugin.errors import Unavailable
+
 LEFT_BYTES = (0, 100_000, 1_000_000)
 """Free on a full disk: nothing at all, less than the listener's watermark, a little more than that."""
 DELAYS_SECONDS = (0.02, 0.3)
 STEP_SECONDS = (5.0, 60.0)
 OBJECTS_RETURNED = 4
+START_TRIES = 5
 
 
 class NotNow(Exception):
@@ -114,7 +117,10 @@ def _broker_flushed(scene: Scene) -> None:
 def _pacs_away(scene: Scene) -> None:
     scene.site.pacs.stop()
     scene.last()
-    scene.site.pacs.__enter__()
+    for _ in range(START_TRIES):
+        with suppress(Unavailable):
+            scene.site.pacs.__enter__()
+            return
 
 
 def _pacs_frozen(scene: Scene) -> None:
