@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cds_db.session import snapshot, transaction
-from cds_db.studies import OpenRevision, close_revision, receiving
+from cds_db.studies import IllegalMove, OpenRevision, close_revision, receiving
 from cds_plugin.config import Listener
+
+log = structlog.get_logger()
 
 ACTOR = "sweep"
 
@@ -62,18 +66,29 @@ def _quiet(revision: OpenRevision, rule: ClosingRule) -> timedelta:
 
 
 def close_due(engine: Engine, rule: ClosingRule, now: datetime) -> tuple[tuple[int, Closed], ...]:
-    """Close every complete revision in one transaction; return their analysis jobs and the reasons.
+    """Close every complete revision; return their analysis jobs and the reasons.
 
-    Looks without the write lock first: mostly there is nothing to do.
+    Each in a transaction of its own: one that can't be closed holds up no other. Looks without the write lock
+    first: mostly there is nothing to do.
     """
     with snapshot(engine) as session:
-        if not _due(session, rule, now):
-            return ()
-    with transaction(engine) as session:
         due = _due(session, rule, now)
-        return tuple((close_revision(session, key, now=now, actor=ACTOR), why) for key, why in due.items())
+    closed = (_close(engine, rule, now, revision_id) for revision_id in due)
+    return tuple(each for each in closed if each is not None)
 
 
-def _due(session: Session, rule: ClosingRule, now: datetime) -> Mapping[int, Closed]:
-    reasons = {each.revision_id: why_closed(each, rule, now) for each in receiving(session)}
+def _close(engine: Engine, rule: ClosingRule, now: datetime, revision_id: int) -> tuple[int, Closed] | None:
+    """Close one revision, unless it may grow by now; None where it is not closed."""
+    try:
+        with transaction(engine) as session:
+            why = _due(session, rule, now, only=revision_id).get(revision_id)
+            return None if why is None else (close_revision(session, revision_id, now=now, actor=ACTOR), why)
+    except (IllegalMove, IntegrityError) as error:
+        log.error("revision not closed", revision=revision_id, problem=type(error).__name__)
+        return None
+
+
+def _due(session: Session, rule: ClosingRule, now: datetime, only: int | None = None) -> Mapping[int, Closed]:
+    opened = receiving(session, only)
+    reasons = {each.revision_id: why_closed(each, rule, now) for each in opened}
     return {revision_id: reason for revision_id, reason in reasons.items() if reason is not None}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -103,10 +104,9 @@ class Sweeper:
         return all([self._try(step) for step in (*always, *due, self._purge)])
 
     def close(self) -> None:
-        """Close complete revisions; the worker is woken after the commit."""
+        """Close complete revisions; a worker is woken by the next step, after the commit."""
         for job_id, reason in close_due(self._engine, self._rule, datetime.now(UTC)):
             log.info("revision closed", job=job_id, reason=reason)
-            self._wake([(job_id, JobKind.ANALYSIS)])
 
     def wake_due(self) -> None:
         """Wake jobs that nobody was woken for, whose time has come, or whose worker died."""
@@ -119,9 +119,9 @@ class Sweeper:
         with snapshot(self._engine) as session:
             lost = jobs.lost_too_often(session, datetime.now(UTC), WAKE_LIMIT)
         for job_id in lost:
-            with transaction(self._engine) as session:
+            with self._apart() as session:
                 reason = dead_letters.bury_lost(session, job_id, now=datetime.now(UTC), actor=PROCESS_NAME)
-            log.error("job given up", job=job_id, reason=reason)
+                log.error("job given up", job=job_id, reason=reason)
 
     def end_stranded(self) -> None:
         """Give up what is put off for too long or waits for nobody, and end work for nothing."""
@@ -130,13 +130,22 @@ class Sweeper:
             put_off = overdue.put_off_too_long(session, now - ANALYSIS_WITHIN, WAKE_LIMIT)
             found = stranded.stranded(session)
         for job_id in put_off:
-            with transaction(self._engine) as session:
+            with self._apart() as session:
                 dead_letters.bury_put_off(session, job_id, now=now, actor=PROCESS_NAME)
-            log.error("job given up", job=job_id, reason="put off for too long")
+                log.error("job given up", job=job_id, reason="put off for too long")
         for each in found:
-            with transaction(self._engine) as session:
+            with self._apart() as session:
                 if stranded.end(session, each, now=now, actor=PROCESS_NAME):
                     log.error("stranded", subject=each.subject, id=each.id)
+
+    @contextmanager
+    def _apart(self) -> Iterator[Session]:
+        """Yield a transaction for one of many; where it can't be done the others are not held up."""
+        try:
+            with transaction(self._engine) as session:
+                yield session
+        except IllegalMove as error:
+            log.error("not given up", problem=str(error))
 
     def say_overdue(self) -> None:
         """Say what has waited for longer than its limit, once."""

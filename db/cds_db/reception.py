@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, assert_never
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from cds_db import audit, jobs
@@ -176,20 +176,25 @@ def forget_listener(session: Session, listener: str) -> None:
     session.execute(delete(Association).where(Association.listener == listener))
 
 
-def receiving(session: Session) -> list[OpenRevision]:
-    """Return every revision that is still open, oldest first."""
+def receiving(session: Session, only: int | None = None) -> list[OpenRevision]:
+    """Return every revision that is still open, oldest first; `only` one of them, by its id."""
     activity: dict[int | None, list[AssociationActivity]] = {}
     stored_by = (
         select(Instance.revision_id, Association.id, Association.active_at)
         .join(Association, Association.id == Instance.association_id)
         .join(Revision, Revision.id == Instance.revision_id)
-        .where(Revision.stage == Stage.RECEIVING)
+        .where(*_is_open(only))
         .distinct()
     )
     for revision_id, association_id, active_at in session.execute(stored_by):
         activity.setdefault(revision_id, []).append(AssociationActivity(association_id, active_at))
-    opened = select(Revision).where(Revision.stage == Stage.RECEIVING).order_by(Revision.id)
+    opened = select(Revision).where(*_is_open(only)).order_by(Revision.id)
     return [_open_revision(each, activity.get(each.id, [])) for each in session.scalars(opened)]
+
+
+def _is_open(only: int | None) -> list[ColumnElement[bool]]:
+    is_open = [Revision.stage == Stage.RECEIVING]
+    return is_open if only is None else [*is_open, Revision.id == only]
 
 
 def handling_of(revision: Revision) -> Handling | None:

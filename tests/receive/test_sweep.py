@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -13,14 +14,16 @@ import pytest
 import redis
 from drawn_objects import DERMOSCOPIC, SEGMENTATION, a_photograph
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from servers import RedisServer
 from sqlalchemy import select, update
 from ward import LOOPBACK, Ward
 
 from cds_db import audit, jobs, studies
 from cds_db.models import Association, Instance, Job, Result
 from cds_db.session import snapshot, transaction
+from cds_db.stages import JobKind
 from cds_plugin.config import Broker
-from cds_plugin.queue import QUEUE_OF, make_app
+from cds_plugin.queue import ANSWER_SECONDS, QUEUE_OF, make_app
 from cds_plugin.receive.sweep import Sweeper
 from cds_plugin.results.uids import DEVICE_UID_ROOT
 
@@ -168,6 +171,40 @@ def test_a_broker_that_is_away_costs_nothing_but_time(ward: Ward, redis_url: str
         assert verified.intact and verified.unsealed == 0, "sealing goes on"
     assert a_sweeper(ward, redis_url).tick()
     assert messages(redis_url, "analysis") == 1
+
+
+def test_a_broker_that_hangs_holds_up_neither_closing_nor_sealing(ward: Ward, tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as broker:
+        sweeper = a_sweeper(ward, broker.url)
+        assert sweeper.tick() and broker.process is not None
+        with ward.listening():
+            ward.sent(a_photograph(), a_photograph(), a_photograph())
+        time.sleep(2 * ward.settings.listener.quiet_seconds)
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        sweeper.tick()
+        passed = time.monotonic() - began
+        os.kill(broker.process.pid, signal.SIGCONT)
+        assert passed < 2 * ANSWER_SECONDS and stages(ward) == ["queued"] * 3
+        with snapshot(ward.engine) as session:
+            assert audit.verify(session, datetime.now(UTC)).unsealed == 0
+        until(lambda: sweeper.tick() and messages(broker.url, "analysis") >= 3)
+
+
+def test_a_revision_that_can_not_be_closed_and_a_lost_job_hold_up_nobody(ward: Ward, redis_url: str) -> None:
+    with ward.listening():
+        ward.sent(a_photograph(), a_photograph())
+    first, _ = ward.revisions()
+    now = datetime.now(UTC)
+    with transaction(ward.engine) as session:
+        in_the_way = jobs.create(session, JobKind.ANALYSIS, first.id, now)
+        lapsed = {"state": "running", "lost": 6, "lease_owner": "w", "lease_until": now - timedelta(days=1)}
+        session.execute(update(Job).where(Job.id == in_the_way).values(**lapsed))
+    sweeper = a_sweeper(ward, redis_url)
+    until(lambda: sweeper.tick() and stages(ward)[1] == "queued")
+    assert stages(ward)[0] == "receiving"
+    (dead,) = [each for each in the_jobs(ward) if each.id == in_the_way]
+    assert (dead.state, dead.lost) == ("dead", 7)
 
 
 def test_a_database_that_is_away_is_survived(ward: Ward, redis_url: str) -> None:
