@@ -1,6 +1,6 @@
 """A rolling upgrade with real old code: the processes of an older commit, replaced one after the other.
 
-    python tests/deploy/rolling.py COMMIT
+    python tests/deploy/rolling.py COMMIT [--back]
 
 Needs the commit in this checkout's history, PostgreSQL and Redis; no test: CI may have no history. A study
 is sent on the old schema, one while it is upgraded, one on the new schema, and one after each process that is
@@ -92,6 +92,15 @@ class Rolling:
         code = self.running[name].wait(180)
         print(f"  {name} ended with {code}", flush=True)
 
+    def replace(self, name: str, code: Path) -> None:
+        """Stop a part and start it as the other code, then send a study."""
+        self.stop(name)
+        self.start(code, name)
+        while name == "listen" and not port_is_open(LOOPBACK, self.port):
+            assert self.running[name].poll() is None, self.told()
+            time.sleep(0.2)
+        self.study(f"{name} {'rolled back' if code == self.old else 'replaced'}")
+
     def study(self, when: str) -> None:
         """Send a study of one picture and wait until its report is in the store."""
         self.sent += 1
@@ -149,8 +158,8 @@ def an_old_site(commit: str) -> Iterator[Rolling]:
                     os.killpg(part.pid, signal.SIGKILL)
 
 
-def main(commit: str) -> None:
-    """Upgrade a site of `commit` to this code while it works."""
+def main(commit: str, *, back: bool) -> None:
+    """Upgrade a site of `commit` to this code while it works; `back`: then put the old code back."""
     with an_old_site(commit) as site:
         print(site.run(site.old, "db", "upgrade").stdout.strip(), flush=True)
         for name in ORDER:
@@ -167,11 +176,9 @@ def main(commit: str) -> None:
         print(upgraded.stdout.strip(), "(with a study under way)", flush=True)
         site.study("old code, new schema")
         for name in ORDER:
-            site.stop(name)
-            site.start(HERE, name)
-            while name == "listen" and not port_is_open(LOOPBACK, site.port):
-                time.sleep(0.2)
-            site.study(f"{name} replaced")
+            site.replace(name, HERE)
+        for name in reversed(ORDER if back else ()):
+            site.replace(name, site.old)
         settle(site)
 
 
@@ -200,6 +207,6 @@ def settle(site: Rolling) -> None:
 
 
 if __name__ == "__main__":
-    if shutil.which("redis-server") is None or len(sys.argv) != 2:
+    if shutil.which("redis-server") is None or len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(sys.argv[1], back="--back" in sys.argv)
