@@ -10,10 +10,13 @@ import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from urllib.request import Request, urlopen
 import psycopg
 import psycopg.sql
 import pytest
-from forms import COMPOSE, SERVICES, SETTINGS, Line, compose, from_compose, from_unit
+from forms import COMPOSE, SERVICES, SETTINGS, Line, compose, from_compose, from_unit, unit
 from PIL import Image
 from pydicom import dcmread
 
@@ -74,6 +77,8 @@ class Installation:
     environment: Mapping[str, str]
     folder: Path
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    heard: Mapping[int, int] = field(default_factory=dict)
+    """Who told systemd that it works: pid -> process group."""
 
     def begin(self, name: str, line: Line) -> subprocess.Popen[bytes]:
         with self.log(name).open("ab") as log:
@@ -114,6 +119,31 @@ class Installation:
 
     def told(self) -> str:
         return "\n".join(f"{file.name}: {file.read_text()[-1500:]}" for file in self.folder.glob("*.log"))
+
+
+@contextmanager
+def systemd_that_listens(address: Path) -> Iterator[dict[int, int]]:
+    """Yield who said WATCHDOG=1 so far, as systemd would hear it at `address`: pid -> process group."""
+    heard: dict[int, int] = {}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        ear.bind(str(address))
+
+        def listen() -> None:
+            while True:
+                words, credentials, _, _ = ear.recvmsg(1024, socket.CMSG_SPACE(12))
+                if words == b"over":
+                    return
+                if words == b"WATCHDOG=1" and credentials:
+                    (pid,) = struct.unpack_from("i", credentials[0][2])
+                    with suppress(ProcessLookupError):
+                        heard[pid] = os.getpgid(pid)
+
+        listening = threading.Thread(target=listen, daemon=True)
+        listening.start()
+        yield heard
+        ear.sendto(b"over", str(address))
+        listening.join()
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +287,11 @@ def installation(
     broker = f"redis://{LOOPBACK}:{broker_port}/0" if form == "compose" else redis_url
     environment = overrides(pacs, database, broker, port, web, state)
     parts = Installation(lines_of(form, state, secrets), environment, tmp_path)
-    with broker_of_compose(secrets, tmp_path, broker_port):
+    with (
+        broker_of_compose(secrets, tmp_path, broker_port),
+        systemd_that_listens(state / "notify") as parts.heard,
+    ):
+        environment |= {"NOTIFY_SOCKET": str(state / "notify")} if form == "systemd" else {}
         parts.start()
         try:
             yield parts
@@ -290,9 +324,19 @@ def test_a_study_comes_back(
     installation.wait_for(lambda: pacs.modalities(study) >= RESULTS)
     if form == "compose":
         check_health(installation, pacs, secrets)
+    else:
+        installation.wait_for(lambda: all(watched(installation, name) for name in PARTS))
     told = installation.told()
     assert not any(word in told for word in ("Traceback", "Permission denied", "not permitted")), told
     assert PASSWORD not in told
+
+
+def watched(installation: Installation, name: str) -> bool:
+    """Return whether the watchdog heard a part, from whom its unit lets speak."""
+    file = f"cds-plugin-{name}{'@' if name == 'worker' else ''}.service"
+    pid, access = installation.running[name].pid, unit(file)["NotifyAccess"][-1]
+    heard = dict(installation.heard)
+    return pid in (heard if access == "main" else heard.values())
 
 
 def check_health(installation: Installation, pacs: Pacs, secrets: Path) -> None:
