@@ -1,7 +1,8 @@
 """Which processes of `up` exist and do nothing: their signs of life in the database no longer change.
 
 No clocks are compared: a sign that stays the same while the database could be read all the time is a sign of
-nobody. What was read before the database was away counts for nothing.
+nobody. What was read before the database was away counts for nothing, and where no process at all could
+write, the database is to blame: a lock that somebody holds ends nobody.
 """
 
 from __future__ import annotations
@@ -43,10 +44,12 @@ class Unchanged:
     value: datetime | None
     since: float
 
-    def note(self, value: datetime | None, now: float) -> None:
-        """Note what the value is now."""
-        if value != self.value:
+    def note(self, value: datetime | None, now: float) -> bool:
+        """Note what the value is now; return whether it is another one."""
+        changed = value != self.value
+        if changed:
             self.value, self.since = value, now
+        return changed
 
 
 @dataclass(slots=True)
@@ -60,9 +63,12 @@ class Signs:
         """Note one reading: process id -> when it was seen and when it worked last."""
         for pid in self.seen.keys() - rows.keys():
             del self.seen[pid], self.worked[pid]
+        anybody = len(rows) < 2 or rows.keys() != self.seen.keys()
         for pid, (seen_at, worked_at) in rows.items():
-            self.seen.setdefault(pid, Unchanged(seen_at, now)).note(seen_at, now)
+            anybody |= self.seen.setdefault(pid, Unchanged(seen_at, now)).note(seen_at, now)
             self.worked.setdefault(pid, Unchanged(worked_at, now)).note(worked_at, now)
+        if not anybody:
+            self.forget()
 
     def forget(self) -> None:
         """Let nothing that was read before count: nobody could say anything meanwhile."""

@@ -50,6 +50,16 @@ def test_nothing_counts_that_was_read_before_the_database_was_away() -> None:
     assert (signs.silent(1000.0), signs.idle(1000.0)) == ([], [])
 
 
+def test_where_nobody_at_all_could_write_nobody_is_to_blame() -> None:
+    signs = Signs()
+    for second in range(0, 200, 5):
+        signs.note({1: (NOW, NOW), 2: (NOW, NOW)}, float(second))
+    assert (signs.silent(200.0), signs.idle(200.0)) == ([], [])
+    for second in range(200, 300, 5):
+        signs.note({1: (NOW, NOW), 2: (NOW + timedelta(seconds=second), None)}, float(second))
+    assert signs.silent(300.0) == [1]
+
+
 @pytest.fixture
 def sleeper() -> Iterator[Part]:
     part = Part("a", [sys.executable, "-c", "import time; time.sleep(600)"])

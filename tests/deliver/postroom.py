@@ -22,7 +22,7 @@ from sqlalchemy import Engine, select, update
 
 from cds_db import audit, studies
 from cds_db.models import Delivery, DestinationState, Job
-from cds_db.session import snapshot, transaction
+from cds_db.session import open_engine, snapshot, transaction
 from cds_plugin.config import Destination, Settings
 from cds_plugin.deliver.task import Deliverer
 from cds_plugin.results.build import BuiltResult, Wanted, build_results
@@ -119,6 +119,11 @@ class Postroom:
             session.get_one(Job, job_id).not_before = now
             resting = DestinationState.left_alone_until.is_not(None)
             session.execute(update(DestinationState).where(resting).values(left_alone_until=now))
+
+
+def attempt(settings: Settings, job_id: int) -> None:
+    """Do with a job what one deliverer does; for a process of its own."""
+    Postroom(settings, open_engine(settings.database.url)).run(job_id)
 
 
 def new_result(kind: str, dataset: object, source: object, path: str, file: Path) -> studies.NewResult:
