@@ -43,7 +43,11 @@ from cds_plugin.demo.store import DemoStore
 from cds_plugin.dicomize import dicomize
 from cds_plugin.phantom import draw_phantom
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 
 HERE = Path(__file__).parent
 READY_SECONDS = 120.0
