@@ -31,6 +31,7 @@ from cds_plugin.demo.ports import LOOPBACK, free_ports
 from cds_plugin.receive.listener import DicomListener
 from cds_plugin.sealing.keys import Key, Keys, add_key
 from cds_plugin.sealing.sealed import SealedReader, sealed
+from cds_plugin.sealing.vault import incoming_of
 
 WORK = Path("var/benchmarks/sealing")
 EMPTY = Path("var/benchmarks/sealing.db")
@@ -107,6 +108,8 @@ def _listening(seals: bool) -> Iterator[int]:
     with DicomListener(settings, engine):
         yield port
     engine.dispose()
+    if seals:
+        incoming_of(settings).rmdir()
 
 
 def _sent(kind: Kind, folder: Path, port: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tarfile
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from cds_plugin.backup.manifest import FILES, MANIFEST, MANIFEST_BYTES, Manifest, manifest_of, sums_of
-from cds_plugin.durable import PRIVATE, sync_file, sync_folder
+from cds_plugin.durable import PRIVATE, locked, sync_file, sync_folder
 from cds_plugin.errors import Refused
 
 CHUNK_BYTES = 1 << 20
@@ -43,7 +44,6 @@ class FolderTarget(Target):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         self._known = _known_sums(folder)
 
     def put(self, name: str, source: Path) -> tuple[str, int]:
@@ -155,7 +155,15 @@ def opened_target(out: Path) -> Iterator[Target]:
     if out.suffix != TAR:
         if out.exists() and not out.is_dir():
             raise Refused("not_a_folder", f"{out} is a file.", "Name a folder, or a file that ends in .tar.")
-        yield FolderTarget(out)
+        if out.is_dir():
+            _known_sums(out)
+        for folder in (out, out / FILES):
+            folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        try:
+            with locked(out / FILES, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                yield FolderTarget(out)
+        except BlockingIOError as error:
+            raise Refused("backup_runs", f"Another backup writes to {out}.", "Wait for it.") from error
         return
     out.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     draft = out.with_name(out.name + PART)

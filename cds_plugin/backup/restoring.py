@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,8 @@ from cds_plugin.sealing.vault import incoming_of
 ALIVE_SECONDS = 30.0
 """Every process says hello each second; one that was silent for so long is dead."""
 ASIDE = "before-restore"
+SCRATCH = ".restoring-"
+"""Holds the plain copy of the database; what an interrupted restore left is removed by the next one."""
 
 Progress = Callable[[int, int], None]
 
@@ -94,7 +97,9 @@ def restore(
     storage, url = settings.storage.directory, settings.database.url
     aside = _put_aside(storage, url, now) if there else None
     _put_files(source, storage, progress)
-    with tempfile.TemporaryDirectory(dir=storage, prefix=".restoring-") as scratch:
+    for left in storage.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=storage, prefix=SCRATCH) as scratch:
         folder = Path(scratch)
         for name in (each for each in source.sums if each.startswith(f"{source.manifest.database}/")):
             _put(source, name, folder / Path(name).name)

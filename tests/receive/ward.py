@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, build_context
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
+from pynetdicom.events import Event
 from sqlalchemy import Engine, select
 
 from cds_db.models import AuditEntry, Instance, Revision
@@ -19,9 +20,15 @@ from cds_db.session import snapshot
 from cds_plugin.config import Settings
 from cds_plugin.receive.bounds import Bounds
 from cds_plugin.receive.listener import DicomListener
+from cds_plugin.wire import PatientMessages
 
 LOOPBACK = "127.0.0.1"
 AE_TITLE = "CDS"
+
+
+def _wait_for_answers(event: Event) -> None:
+    """Keep pynetdicom on a busy machine from throwing an answer away, and then waiting 30 s for it."""
+    event.assoc.dimse = PatientMessages(event.assoc)
 
 
 @dataclass
@@ -48,7 +55,11 @@ class Ward:
         """Return an established association that asks for exactly these contexts."""
         entity = AE(calling)
         association = entity.associate(
-            LOOPBACK, self.port, contexts=[build_context(*pair) for pair in contexts], ae_title=AE_TITLE
+            LOOPBACK,
+            self.port,
+            contexts=[build_context(*pair) for pair in contexts],
+            ae_title=AE_TITLE,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _wait_for_answers)],
         )
         assert association.is_established
         return association

@@ -31,7 +31,7 @@ from cds_plugin.deliver.task import Deliverer
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.sealing.keys import add_key
 from cds_plugin.sealing.sealed import MAGIC
-from cds_plugin.sealing.vault import Vault
+from cds_plugin.sealing.vault import Vault, incoming_of
 from cds_worker.inference import Analyst
 
 pytestmark = pytest.mark.slow
@@ -59,6 +59,7 @@ def home(tmp_path: Path, orthanc: Orthanc, free_port: int) -> Iterator[Home]:
     upgrade(place.settings.database.url)
     yield place
     place.engine.dispose()
+    shutil.rmtree(incoming_of(place.settings), ignore_errors=True)
 
 
 def marked(study: str | None = None, **more: object) -> FileDataset:
@@ -137,7 +138,6 @@ def test_nothing_lies_plain_after_a_pass_with_failures(
     assert_committed(home, vault)
     released = CliRunner().invoke(build("release"), ["release", hold, "--config", str(home.config), "--json"])
     assert "MARKEDID-2" in released.stdout, "the patients are read from the sealed files"
-    vault.incoming.rmdir()
 
 
 def _raise() -> None:
