@@ -3,7 +3,7 @@
   "signatures": [
     {
       "key_id": "e66225346e18d9977d064d352df0fdc5",
-      "signature": "k6XlNwnNS/oME8G3yfi79vbIkqGc1JHsHnlzmZF+rlD5rvDpp4T5+KJ8SQkwkGTQpjMfRp/6kpvyNCLHN4JBAg=="
+      "signature": "jOMlo1gug6Fqnc5/BqGPtUDHm2HCFWh4+cAG7SZxwnsNEIBhKoDBymlA2l1MP+ZU2RLN8bkUWUVkYIVvzv3hAA=="
     }
   ]
 }
