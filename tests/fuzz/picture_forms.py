@@ -29,6 +29,9 @@ NATIVE = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED)
 COLOURS = (b"RGB ", b"YBR_FULL", b"YBR_FULL_422", b"YBR_RCT ", b"PALETTE COLOR ")
 FOLLOWS = 0x80
 """A bit of the first byte: the header promises what the stream claims, whatever that is."""
+REPEATS = 0x40
+"""A bit of the first byte: every sequence has its content this many times, which no input could hold."""
+TIMES = 2000
 UNDEFINED = 0xFFFFFFFF
 Elements = dict[int, tuple[bytes, bytes]]
 
@@ -167,6 +170,8 @@ def _native(data: bytes) -> tuple[Request, bytes]:
     how, body = (data[0], data[1:]) if data else (0, b"")
     syntax = NATIVE[how % len(NATIVE)]
     elements = {tag: (vr, value) for tag, vr, value in elements_of(body)}
+    if how & REPEATS:
+        elements |= {tag: (vr, each * TIMES) for tag, (vr, each) in elements.items() if vr in (b"SQ", b"UN")}
     data_set = body if syntax == EXPLICIT_LITTLE and how & FOLLOWS else encoded(elements, syntax)
     return Request(Kind.DICOM, MAX_PIXELS, 1 + how // 8 % 4), part_10(syntax, data_set)
 
@@ -191,6 +196,10 @@ def _native_seeds() -> Iterator[bytes]:
         wide[0x00281221 + table] = b"OW", segmented
     yield b"\0" + _uncompressed(wide, pixels[: ROWS * COLUMNS])
     yield b"\x08" + _uncompressed(header(frames=2), pixels * 2)
+    items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 8
+    for number, vr in enumerate((b"SQ", b"UN")):
+        small = header() | {0x00091010: (vr, items), 0x00081140: (vr, items)}
+        yield bytes((REPEATS | number,)) + _uncompressed(small, pixels)
 
 
 def _uncompressed(elements: Elements, pixels: bytes) -> bytes:
