@@ -31,7 +31,7 @@ FOLLOWS = 0x80
 """A bit of the first byte: the header promises what the stream claims, whatever that is."""
 REPEATS = 0x40
 """A bit of the first byte: every sequence has its content this many times, which no input could hold."""
-TIMES = 2000
+TIMES, REPEATED_BYTES = 300, 2**18
 UNDEFINED = 0xFFFFFFFF
 Elements = dict[int, tuple[bytes, bytes]]
 
@@ -171,9 +171,13 @@ def _native(data: bytes) -> tuple[Request, bytes]:
     syntax = NATIVE[how % len(NATIVE)]
     elements = {tag: (vr, value) for tag, vr, value in elements_of(body)}
     if how & REPEATS:
-        elements |= {tag: (vr, each * TIMES) for tag, (vr, each) in elements.items() if vr in (b"SQ", b"UN")}
+        elements |= {tag: (vr, _often(each)) for tag, (vr, each) in elements.items() if vr in (b"SQ", b"UN")}
     data_set = body if syntax == EXPLICIT_LITTLE and how & FOLLOWS else encoded(elements, syntax)
     return Request(Kind.DICOM, MAX_PIXELS, 1 + how // 8 % 4), part_10(syntax, data_set)
+
+
+def _often(content: bytes) -> bytes:
+    return content * min(TIMES, REPEATED_BYTES // max(len(content), 1))
 
 
 def _native_seeds() -> Iterator[bytes]:
