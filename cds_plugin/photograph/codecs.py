@@ -28,6 +28,7 @@ from cds_plugin.photograph.codestream import (
     END,
     Frame,
     damaged,
+    is_whole_between_scans,
     read_frame,
     stating_colour,
     wavelet_transforms_colour,
@@ -97,10 +98,7 @@ def _decode_samples(dataset: Dataset, syntax: str) -> Samples:
     if syntax == RLELossless:
         return _through_pydicom(dataset, syntax, plugin="pydicom")
     if syntax in JPEG_PREDICTIVE:
-        frame = read_frame(_encoded(dataset))
-        _check_frame(frame, dataset)
-        if frame.adobe_transform not in (None, 0, 1):
-            raise damaged()  # no colour space of three components, and GDCM aborts over it
+        _check_predictive(_encoded(dataset), dataset)
         return _through_pydicom(dataset, syntax, plugin="gdcm")
     assert syntax in JPEG_LS
     return _decode_ls(_encoded(dataset), dataset)
@@ -163,6 +161,14 @@ def _decode_wavelet(data: bytes, dataset: Dataset) -> Rgb:
         raise damaged()
     pixels = decode(data)
     return pixels if wavelet_transforms_colour(data) else _to_rgb(pixels, dataset)
+
+
+def _check_predictive(data: bytes, dataset: Dataset) -> None:
+    """Refuse also what GDCM aborts over, or reads on for ever."""
+    frame = read_frame(data)
+    _check_frame(frame, dataset)
+    if frame.adobe_transform not in (None, 0, 1) or not is_whole_between_scans(data):
+        raise damaged()
 
 
 def _check_frame(frame: Frame, dataset: Dataset) -> None:

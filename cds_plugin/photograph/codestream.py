@@ -141,6 +141,18 @@ def without_metadata(data: bytes) -> bytes:
             return b"".join((*kept, END))
 
 
+def is_whole_between_scans(data: bytes) -> bool:
+    """Return whether no marker segment reaches beyond the end of a stream; its scans may be cut off."""
+    position = max(segment.end for segment in _segments(data))
+    while position <= len(data):
+        found = MARKER_AFTER_SCAN.search(data, position)
+        if found is None or found.group() == END:
+            return True
+        length = data[found.end() : found.end() + 2]
+        position = found.end() + int.from_bytes(length) if len(length) == 2 else len(data) + 1
+    return False
+
+
 def _is_needed(data: bytes, segment: _Segment) -> bool:
     body = data[segment.start + 4 : segment.end]
     if segment.marker == APP0:
