@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from targets import TARGETS, corpus_of
+from fuzz import NAMES
+from targets import CORPUS, TARGETS, corpus_of
+
+LARGEST_BYTES, ALL_BYTES = 16 * 1024, 1024 * 1024
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -18,3 +21,11 @@ def test_kept_inputs(name: str) -> None:
             except AssertionError as breach:
                 raise AssertionError(f"{path.name}: {breach}") from breach
         taker.settled()
+
+
+def test_kept_inputs_are_small() -> None:
+    """Every test run says them, and every clone carries them."""
+    sizes = {path: path.stat().st_size for name in TARGETS for path in corpus_of(name)}
+    assert max(sizes.values()) <= LARGEST_BYTES
+    assert sum(sizes.values()) <= ALL_BYTES
+    assert {each.name for each in CORPUS.iterdir()} == set(TARGETS) == set(NAMES)
