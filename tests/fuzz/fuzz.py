@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -154,6 +156,7 @@ def _run(name: str, folder: Path, cases: int, seconds: float) -> Chunk:
         for line in _told(child, name, chunk):
             log.write(line)
         child.wait()
+    _sweep_up_after(child.pid)
     if child.returncode not in (0, INTERRUPTED, -signal.SIGTERM) and not chunk.findings:
         chunk.findings.append(f"exit code {child.returncode}, see last.log")
     if chunk.ended_by_library and name in DECODERS:
@@ -161,6 +164,13 @@ def _run(name: str, folder: Path, cases: int, seconds: float) -> Chunk:
     for finding in chunk.findings:
         _say(f"{name}: {finding}")
     return chunk
+
+
+def _sweep_up_after(pid: int) -> None:
+    """Remove the folders of a process that libFuzzer ended without a word to Python."""
+    for place in (Path("/dev/shm"), Path(tempfile.gettempdir())):
+        for left in place.glob(f"cds-fuzz-{pid}-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _in_the_child(name: str, folder: Path) -> str:

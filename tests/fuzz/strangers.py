@@ -59,7 +59,7 @@ CONVERSATION_SECONDS = 10.0
 def a_folder() -> Iterator[Path]:
     """Yield an empty folder, in memory where the machine has such a disk."""
     place = MEMORY_DISK if os.access(MEMORY_DISK, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="cds-fuzz-", dir=place) as name:
+    with tempfile.TemporaryDirectory(prefix=f"cds-fuzz-{os.getpid()}-", dir=place) as name:
         yield Path(name)
 
 
