@@ -121,7 +121,12 @@ def _never() -> None:
 
 def _absent(name: str, extra: str | None) -> Callable[[], None]:
     def command() -> None:
-        stderr.print(f"{name}: install cds-plugin\\[{extra}]", highlight=False)
+        wanted = (
+            f"install cds-plugin\\[{extra}]"
+            if extra
+            else "this installation is of another version; install again"
+        )
+        stderr.print(f"{name}: {wanted}", highlight=False)
         raise typer.Exit(int(Exit.FAILED))
 
     return command
