@@ -77,7 +77,7 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, default=ROOT / "var" / "fuzz")
     parser.add_argument("--no-report", action="store_true", help="leave docs/fuzzing.* as they are")
-    parser.add_argument("targets", nargs="*", choices=[*NAMES, []], default=NAMES)
+    parser.add_argument("targets", nargs="*", choices=[*NAMES, []], default=[])
     asked = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop())
