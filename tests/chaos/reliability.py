@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -29,7 +30,7 @@ COUNTED = (
     "revisions",
     "results",
     "own results taken back",
-    "objects sent more than once",
+    "objects noted as delivered twice",
     "analyses begun again",
     "pictures refused",
     "audit rows",
@@ -85,6 +86,7 @@ def chaos_part(document: Document) -> Iterator[str]:
         f"quiet {max(each['quiet_after'] for each in rounds):.0f} s after the last fault of a round at the "
         f"latest; pictures {'real and drawn' if all(e['real_pictures'] for e in rounds) else 'drawn'}."
     )
+    yield from ("", *_table_of_rounds(rounds))
     yield from ("", "| what was there in the end | number |", "|---|---:|")
     yield from (f"| {name} | {counts[name]:,} |" for name in COUNTED)
     yield from ("", "| fault | what is done | count | lost | twice | longest recovery, s (of n) |")
@@ -95,6 +97,17 @@ def chaos_part(document: Document) -> Iterator[str]:
     if problems:
         yield from ("", "What was found wrong:", "", *(f"- {text}" for text in problems))
     yield from ("", "![Recovery of each fault](reliability/chaos.png)")
+
+
+def _table_of_rounds(rounds: Sequence[Document]) -> Iterator[str]:
+    yield "| round (seed) | faults | studies | seconds | quiet after, s | recovery, s: median, longest |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for each in rounds:
+        times = [fault["recovered_after"] for fault in each["faults"] if fault["recovered_after"] is not None]
+        yield (
+            f"| {each['seed']} | {len(each['faults'])} | {each['counts']['studies']} | {each['seconds']:.0f} "
+            f"| {each['quiet_after']:.0f} | {median(times):.0f}, {max(times):.0f} |"
+        )
 
 
 def _line(kind: str, what: str, faults: Sequence[Document]) -> str:

@@ -223,7 +223,7 @@ class Inspection:
                 "revisions": len(self._revisions),
                 "results": len(self._results),
                 "own results taken back": len({each.sop_instance_uid for each in self._instances} & ours),
-                "objects sent more than once": sum(count > 1 for count in self._sent.values()),
+                "objects noted as delivered twice": sum(count > 1 for count in self._sent.values()),
                 "analyses begun again": self._entries["analysis-retried"],
                 "pictures refused": self._entries["picture-refused"],
                 "audit rows": sum(self._entries.values()),
