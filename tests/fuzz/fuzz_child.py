@@ -35,6 +35,7 @@ class Children:
     longest = BYTES
 
     def __enter__(self) -> Children:
+        self._others = {each.pid for each in psutil.Process().children()}
         self._opened = ExitStack()
         self._watch: Watch = self._opened.enter_context(watched())
         self._folder = self._opened.enter_context(a_folder())
@@ -78,7 +79,7 @@ class Children:
 
     def _check_nothing_left(self) -> None:
         """One child at most, its memory within the limit; no descriptor, thread or file is left."""
-        children = psutil.Process().children()
+        children = [each for each in psutil.Process().children() if each.pid not in self._others]
         limit = 2 * SPARE_BYTES + BYTES_PER_PIXEL * 512 * 512
         for each in children:
             resident = each.memory_info().rss if each.status() != psutil.STATUS_ZOMBIE else 0
