@@ -65,9 +65,9 @@ def run_demo(pacs_name: str, given: Path | None, base: Path, viewer: Path | None
     site = _choose_site(pacs, viewer)
     _write_config(place, pacs.ae_title)
     settings = load_settings(place.config, {})
+    files = prepare_study(given, place.directory / "study")
+    studies = sorted({str(dcmread(path, stop_before_pixels=True).StudyInstanceUID) for path in files})
     with pacs, _plugin(place):
-        files = prepare_study(given, place.directory / "study")
-        studies = sorted({str(dcmread(path, stop_before_pixels=True).StudyInstanceUID) for path in files})
         stderr.print(f"{pacs.name} routes {len(files)} objects of {len(studies)} study to {PLUGIN_AE} ...")
         pacs.route(files, PLUGIN_AE, place.plugin_port)
         states = _wait(open_engine(settings.database.url), studies)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 WAYS = ["c-get", "c-move", "wado-rs"]
 WAIT_SECONDS = 60
-MANY = 120
+MANY = 240
 """Objects of a study that is still being fetched when something stops."""
 
 
