@@ -3,7 +3,7 @@
   "signatures": [
     {
       "key_id": "e66225346e18d9977d064d352df0fdc5",
-      "signature": "jOMlo1gug6Fqnc5/BqGPtUDHm2HCFWh4+cAG7SZxwnsNEIBhKoDBymlA2l1MP+ZU2RLN8bkUWUVkYIVvzv3hAA=="
+      "signature": "9cJv3mnpAmt1Xvh0s0LMXYELA9fbFH4oqMd99Jxr1hgH7Umfzw7QEN+zmjwu4/Litjq81/64arKlPq7O02evDw=="
     }
   ]
 }
