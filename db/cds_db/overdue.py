@@ -16,7 +16,15 @@ from cds_db.joblist import joined
 from cds_db.jobs import may_be_sent
 from cds_db.locks import insert_if_absent
 from cds_db.models import Commitment, Delivery, DestinationState, Job, Overdue, Revision, Study
-from cds_db.stages import AskedState, CommitmentState, DeliveryState, JobKind, JobState, Stage
+from cds_db.stages import (
+    AT_WORK,
+    AskedState,
+    CommitmentState,
+    DeliveryState,
+    JobKind,
+    JobState,
+    Stage,
+)
 from cds_db.waits import (
     GRACE,
     HELD_MOST,
@@ -28,7 +36,6 @@ from cds_db.waits import (
     Subject,
 )
 
-AT_WORK = (Stage.QUEUED, Stage.ANALYSING)
 NAMED_MOST = 200
 """Of each state, the longest waiting so many; a backlog of thousands has one cause."""
 

@@ -34,6 +34,10 @@ ALLOWED_MOVES: Mapping[Stage, frozenset[Stage]] = {
 HOLDABLE = frozenset(stage for stage, following in ALLOWED_MOVES.items() if Stage.CONFLICT in following)
 
 
+AT_WORK = (Stage.QUEUED, Stage.ANALYSING)
+"""The stages in which an analysis job works for a revision."""
+
+
 class DeliveryState(StrEnum):
     """Where the results of one revision stand on their way to one destination."""
 

@@ -22,6 +22,7 @@ from cds_db.joblist import joined
 from cds_db.locks import lock_study_of_job, locked_commitment, locked_delivery, locked_revision
 from cds_db.models import Commitment, Delivery, Job, Revision
 from cds_db.stages import (
+    AT_WORK,
     AskedState,
     CommitmentState,
     DeliveryState,
@@ -32,7 +33,6 @@ from cds_db.stages import (
 )
 from cds_db.waits import Subject
 
-AT_WORK = (Stage.QUEUED, Stage.ANALYSING)
 OPEN = (JobState.WAITING, JobState.RUNNING)
 NOBODY = "no job works for it any more"
 NOTHING = "nothing waits for it any more"

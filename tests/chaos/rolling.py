@@ -1,6 +1,6 @@
 """A rolling upgrade with real old code: the processes of an older commit, replaced one after the other.
 
-    python tests/deploy/rolling.py COMMIT [--back]
+    python tests/chaos/rolling.py COMMIT [--back]
 
 Needs the commit in this checkout's history, PostgreSQL and Redis; no test: CI may have no history. A study
 is sent on the old schema, one while it is upgraded, one on the new schema, and one after each process that is
@@ -9,6 +9,7 @@ replaced. At the end each must have its results in the store, once, and the trai
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -22,17 +23,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+from servers import PostgresServer, RedisServer
+
+from cds_plugin.demo.ports import LOOPBACK, free_ports
+from cds_plugin.demo.store import DemoStore
+from cds_plugin.dicomize import dicomize
+from cds_plugin.phantom import draw_phantom
+from cds_plugin.reach import port_is_open
+
 HERE = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(HERE / "tests" / "chaos"))
-
-from PIL import Image  # noqa: E402
-from servers import PostgresServer, RedisServer  # noqa: E402
-
-from cds_plugin.demo.ports import LOOPBACK, free_ports  # noqa: E402
-from cds_plugin.demo.store import DemoStore  # noqa: E402
-from cds_plugin.dicomize import dicomize  # noqa: E402
-from cds_plugin.phantom import draw_phantom  # noqa: E402
-from cds_plugin.reach import port_is_open  # noqa: E402
 
 ORDER = ("sweep", "deliver", "worker", "listen")
 """Readers first, then who brings new work."""
@@ -207,6 +207,10 @@ def settle(site: Rolling) -> None:
 
 
 if __name__ == "__main__":
-    if shutil.which("redis-server") is None or len(sys.argv) < 2:
-        sys.exit(__doc__)
-    main(sys.argv[1], back="--back" in sys.argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("commit", help="of the older code")
+    parser.add_argument(
+        "--back", action="store_true", help="afterwards each process is replaced by its old code"
+    )
+    options = parser.parse_args()
+    main(options.commit, back=options.back)
