@@ -117,6 +117,36 @@ def test_whatever_step_it_dies_before(ward: Ward) -> None:
     assert len(uids) == 2 * SENDERS and acknowledged > len(uids) and at > 10 * STRIDE
 
 
+def test_bytes_and_folder_are_synced_before_the_row_is_committed(ward: Ward) -> None:
+    """A kill leaves the kernel's cache, so only the order of the calls shows what a power cut would leave."""
+    spool = Spool(ward.directory)
+    spool.make_folders()
+    steps: list[str] = []
+
+    def note(_frame: FrameType, kind: str, function: Any) -> None:
+        if kind == "c_call":
+            steps.append(function.__name__)
+
+    with spool.incoming_folder() as folder:
+        reception = Reception(
+            RuleBook(lambda: ward.settings), ward.engine, spool, "here:1", ward.bounds, turns(ward.engine)
+        )
+        for number in range(2):
+            picture = a_photograph(side=16, seed=number)
+            path = folder / f"{number}.dcm"
+            written(picture, path)
+            steps.clear()
+            sys.setprofile(note)
+            status, _ = reception.receive(offered_from_file(path, _association(0), ""))
+            sys.setprofile(None)
+            assert status is Status.SUCCESS
+    named = steps.index("link")
+    synced = [place for place, step in enumerate(steps) if step == "fsync"]
+    committed = max(place for place, step in enumerate(steps) if step == "commit")
+    assert len(synced) >= 2 and named < synced[0] < synced[1] < committed
+    assert len(ward.instances()) == 2
+
+
 def _all_is_whole(ward: Ward, acknowledged: Sequence[str]) -> None:
     rows = {each.sop_instance_uid: each for each in ward.instances()}
     assert set(acknowledged) <= rows.keys()
