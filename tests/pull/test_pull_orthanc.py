@@ -102,6 +102,11 @@ def test_a_range_of_days_and_modalities(clinic: Clinic, way: str) -> None:
     assert len(clinic.ward.instances()) == 4
 
 
+def _heeds_ctrl_c() -> None:
+    """Undo what a shell does to what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("way", "how"), [("c-get", signal.SIGKILL), ("wado-rs", signal.SIGKILL), ("c-get", signal.SIGINT)]
 )
@@ -109,7 +114,9 @@ def test_stopped_in_the_middle_and_on(clinic: Clinic, way: str, how: signal.Sign
     study = clinic.a_study(MANY, side=200, syntax=ExplicitVRLittleEndian)
     config = clinic.settings_file(way)
     command = [sys.executable, "-m", "cds_plugin", "pull", "--config", str(config), "--from", NAME]
-    with subprocess.Popen([*command, "--study", study], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [*command, "--study", study], stderr=subprocess.DEVNULL, preexec_fn=_heeds_ctrl_c
+    ) as process:
         until(lambda: len(clinic.ward.instances()) >= 5 or process.poll() is not None)
         process.send_signal(how)
         assert process.wait(20) != 0
