@@ -14,6 +14,7 @@ from cds_plugin.console import ConfigOption, Exit, guarded
 from cds_plugin.database import open_database
 from cds_plugin.deliver.dispatch import Dispatcher
 from cds_plugin.deliver.task import Deliverer
+from cds_plugin.garbage import keep_loaded
 from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import QUEUE_OF, TASK_OF, make_app
 from cds_plugin.sealing.vault import Vault
@@ -50,6 +51,7 @@ def _deliver(config: Path | None) -> int:
         loglevel="WARNING",
         quiet=True,
     )
+    keep_loaded()
     with audited_life(engine, PROCESS_NAME), Presence(engine, PROCESS_NAME, worked=watchdog.sign.at):
         log.info("delivering", destinations=[each.name for each in settings.destinations])
         worker.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from cds_plugin.config import load_settings, settings_file
 from cds_plugin.console import ConfigOption, guarded
 from cds_plugin.database import open_database
 from cds_plugin.foreground import stop_on_signals
+from cds_plugin.garbage import keep_loaded
 from cds_plugin.presence import audited_life
 from cds_plugin.receive.listener import PROCESS_NAME, DicomListener
 from cds_plugin.receive.rulebook import RuleBook
@@ -41,13 +41,7 @@ def _listen(config: Path | None, sharing: bool) -> None:
         engine.dispose()
         share(settings, config, stop)
         return
-    _freeze()
+    keep_loaded()
     with audited_life(engine, PROCESS_NAME), DicomListener(settings, engine, book=book):
         stop.wait()
     log.info("stopped")
-
-
-def _freeze() -> None:
-    """Keep what was imported out of every later collection of garbage: it is most of what there is."""
-    gc.collect()
-    gc.freeze()

@@ -14,6 +14,7 @@ from cds_plugin.config import AeTitle, load_settings, settings_file
 from cds_plugin.console import ConfigOption, guarded, stdout
 from cds_plugin.database import open_database
 from cds_plugin.foreground import stop_on_signals
+from cds_plugin.garbage import keep_loaded
 from cds_plugin.presence import audited_life
 from cds_plugin.receive.rulebook import RuleBook
 from cds_plugin.web.callers import new_token
@@ -37,6 +38,7 @@ def _serve(config: Path | None) -> None:
     book = RuleBook(partial(load_settings, config), settings_file(config))
     stop = stop_on_signals()
     engine = open_database(book.settings)
+    keep_loaded()
     with audited_life(engine, PROCESS_NAME):
         WebServer(book, engine).run(stop)
     log.info("stopped")

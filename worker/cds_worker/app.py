@@ -25,6 +25,7 @@ from cds_db.stages import JobKind
 from cds_plugin.config import Settings
 from cds_plugin.database import open_database
 from cds_plugin.errors import CdsError
+from cds_plugin.garbage import keep_loaded
 from cds_plugin.presence import Presence, audited_life
 from cds_plugin.queue import HARD_LIMIT_SECONDS, QUEUE_OF, TASK_OF, VISIBILITY_TIMEOUT_SECONDS, make_app
 from cds_plugin.sealing.vault import Vault
@@ -33,6 +34,7 @@ from cds_worker.bundle import check_bundles
 from cds_worker.inference import Analyst
 from cds_worker.stack import devices, import_stack
 from cds_worker.stage import DeviceFailed
+from cds_worker.timers import ForgetsCancelled
 
 LOADING_SECONDS = 300
 """A child that has not loaded its models after this time is killed and replaced."""
@@ -124,6 +126,7 @@ def run_worker(settings: Settings) -> int:
         without_mingle=True,
         without_heartbeat=True,
     )
+    keep_loaded()
     worker.start()
     watchdog.close()
     return 1 if seat.failed.is_set() or watchdog.bit.is_set() else int(worker.exitcode or 0)
@@ -155,6 +158,7 @@ def _app_with_task(settings: Settings, seat: Seat) -> Celery:
         worker_max_memory_per_child=MAX_CHILD_MEMORY_KIB,
         worker_redirect_stdouts=False,
     )
+    app.steps["worker"].add(ForgetsCancelled)
     app.task(name=TASK_OF[JobKind.ANALYSIS])(seat.analyse)
     signals.worker_process_init.connect(seat.take, weak=False)
     signals.worker_process_shutdown.connect(seat.leave, weak=False)
