@@ -20,13 +20,13 @@ class ForgetsCancelled(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def register_with_event_loop(self, _worker: Any, hub: Hub) -> None:
         """Be called by Celery for every connection to the broker; it ends what this begins with it."""
-        hub.call_repeatedly(FORGET_SECONDS, forget_cancelled, hub.timer)
+        hub.call_repeatedly(FORGET_SECONDS, forget_cancelled, hub.timer)  # type: ignore[no-untyped-call]
 
 
 def forget_cancelled(timer: Timer) -> None:
     """Leave in a timer, which runs in this thread, only what is still to happen."""
     waiting = timer.queue
-    timer.clear()
+    timer.clear()  # type: ignore[no-untyped-call]
     for each in waiting:
         if not each.entry.canceled:
-            timer.enter_at(each.entry, each.eta, each.priority)
+            timer.enter_at(each.entry, each.eta, each.priority)  # type: ignore[no-untyped-call]
