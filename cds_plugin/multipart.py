@@ -23,6 +23,8 @@ HEADER_FIELDS = 16
 """Of one part; DICOMweb needs two or three."""
 HEADER_FIELD_BYTES = 4 * 1024
 """One field of a part's header: a media type with its parameters."""
+PREAMBLE_BYTES = 4 * 1024
+"""What may stand before the first delimiter, to be ignored (RFC 2046 section 5.1.1); DICOMweb sends none."""
 
 _SILENT = logging.getLogger(f"{__name__}.silent")
 _SILENT.disabled = True
@@ -71,6 +73,8 @@ class MultipartReader:
         self._parts = 0
         self._part_bytes = 0
         self._over = False
+        self._delimiter = b"\r\n--" + boundary.encode("latin-1")
+        self._preamble: bytes | None = b"\r\n"
         self._failure: Refused | None = None
         self._parser = MultipartParser(
             boundary,
@@ -103,12 +107,24 @@ class MultipartReader:
 
     def _failure_of(self, data: bytes) -> Refused | None:
         try:
-            self._parser.write(data)
+            self._parser.write(data if self._preamble is None else self._behind_preamble(data))
         except FormParserError:
             return _malformed("the body is no multipart body")
         except Refused as refusal:
             return refusal
         return None
+
+    def _behind_preamble(self, data: bytes) -> bytes:
+        """Return what of these bytes, and of those before, begins with the first delimiter.
+
+        python-multipart ignores a preamble only where it begins with a new line and comes in one piece.
+        """
+        seen = (self._preamble or b"") + data
+        start = seen.find(self._delimiter)
+        if (start if start >= 0 else len(seen) - len(self._delimiter)) > PREAMBLE_BYTES:
+            raise _malformed("the body is no multipart body")
+        self._preamble = seen if start < 0 else None
+        return seen[start + 2 :] if start >= 0 else b""
 
     def finish(self) -> None:
         """Say that the body ended. Raises Refused where it had a fault, or ended before it was closed."""

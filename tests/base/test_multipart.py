@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cds_plugin.errors import Refused
 from cds_plugin.multipart import (
     HEADER_FIELD_BYTES,
+    PREAMBLE_BYTES,
     MultipartBounds,
     MultipartReader,
     PartBegun,
@@ -100,6 +101,20 @@ def test_what_stands_before_a_fault_is_complete_whatever_the_pieces(fault: bytes
                 events += reader.feed(body[start : start + size])
             reader.finish()
         assert sum(isinstance(event, PartEnded) for event in events) == 1, size
+
+
+@given(st.binary(max_size=40), st.integers(0, 2), st.integers(1, 50))
+def test_a_preamble_is_ignored_whatever_the_pieces(preamble: bytes, lines: int, size: int) -> None:
+    body = b"\r\n" * lines + preamble + b"\r\n" + a_body([b"some content", b"--"])
+    assert read(body, size) == [b"some content", b"--"]
+
+
+@pytest.mark.parametrize("size", [1, 100, 2 * PREAMBLE_BYTES])
+def test_a_preamble_has_a_bound(size: int) -> None:
+    body = a_body([b"x"])
+    assert read(b"-" * (PREAMBLE_BYTES - 2) + b"\r\n" + body, size) == [b"x"]
+    with pytest.raises(Refused, match="no multipart body"):
+        read(b"-" * (PREAMBLE_BYTES - 1) + b"\r\n" + body, size)
 
 
 def test_an_endless_header_is_refused() -> None:

@@ -29,7 +29,7 @@ DECODERS = (
 NAMES = ("pdus", "datasets", "bodies", "settings", *DECODERS, "child")
 FEWER = {"child": 20}
 """A target whose cases are this many times dearer than the others', and as many times fewer."""
-CHUNK = 20_000
+CHUNK = 50_000
 """Cases of one process: what it leaks, if anything, ends with it, and its corpus is taken in anew."""
 INPUT_SECONDS = 120
 """An input that takes longer is a finding. By the wall clock: a busy machine stands still for a while."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from fuzz_datasets import INSTANCE, a_file
@@ -26,6 +28,7 @@ from cds_plugin.multipart import (
     boundary_of,
 )
 from cds_plugin.receive.alarms import Alarms
+from cds_plugin.web import upload
 from cds_plugin.web.answers import MEANING
 from cds_plugin.web.bounds import WebBounds
 from cds_plugin.web.stow import DICOM, StoreService
@@ -33,6 +36,8 @@ from cds_plugin.web.uploads import UploadLedger
 
 PIECES = (1 << 20, 4096, 61, 7, 1)
 """How many bytes of a body come at once; an input's first byte modulo their number says which."""
+SMALL_PIECES = 400
+"""So many are that small; a longer body has them somewhere in it, and what is around them comes at once."""
 NAMES_A_STUDY = 0x80
 """A bit of the first byte: the request names the study."""
 STUDY = "1.2.3"
@@ -53,6 +58,7 @@ class Bodies:
     def __enter__(self) -> Bodies:
         self._outer = ExitStack()
         self._watch: Watch = self._outer.enter_context(watched())
+        self._outer.enter_context(_in_this_thread())
         self._loop = self._outer.enter_context(asyncio.Runner())
         self._inner = ExitStack()
         self._begin()
@@ -118,11 +124,26 @@ class Bodies:
                 raise Breach(f"acknowledged and not kept: {uid}")
 
 
+@contextmanager
+def _in_this_thread() -> Iterator[None]:
+    """Receive without a worker thread, which would end with every case and begin again with the next."""
+
+    async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
+
+    before = upload.to_thread
+    upload.to_thread = SimpleNamespace(run_sync=at_once)
+    try:
+        yield
+    finally:
+        upload.to_thread = before
+
+
 class _Receive:
     """What an ASGI server hands to an application, piece by piece."""
 
     def __init__(self, body: bytes, piece: int) -> None:
-        self._left = [body[start : start + piece] for start in range(0, len(body), piece)] or [b""]
+        self._left = pieces_of(body, piece)
         self._left.reverse()
 
     async def __call__(self) -> dict[str, Any]:
@@ -148,19 +169,31 @@ def _check_reader(media_type: str, body: bytes, piece: int) -> None:
         boundary = boundary_of(media_type, DICOM)
     except Refused:
         return
-    whole, in_pieces = _parts(boundary, body, len(body) or 1), _parts(boundary, body, piece)
+    whole, in_pieces = _parts(boundary, [body]), _parts(boundary, pieces_of(body, piece))
     if whole != in_pieces:
         raise Breach(f"a body has other parts in pieces of {piece}: {_short(whole)}, {_short(in_pieces)}")
 
 
-def _parts(boundary: str, body: bytes, piece: int) -> Parts:
+def pieces_of(body: bytes, piece: int) -> list[bytes]:
+    """Return a body in the pieces in which it comes; where the small ones are depends on the body alone."""
+    small = SMALL_PIECES * piece
+    first = zlib.crc32(body) % (len(body) - small) if len(body) > small else 0
+    last = min(first + small, len(body))
+    return [
+        body[:first],
+        *(body[at : min(at + piece, last)] for at in range(first, last, piece)),
+        body[last:],
+    ]
+
+
+def _parts(boundary: str, pieces: list[bytes]) -> Parts:
     """Return the parts that were complete, and how the body ended."""
     reader = MultipartReader(boundary, MultipartBounds(BOUNDS.parts, PART_BYTES))
     complete: list[list[bytes]] = []
     content = b""
     try:
-        for start in range(0, len(body), piece):
-            for event in reader.feed(body[start : start + piece]):
+        for piece in pieces:
+            for event in reader.feed(piece):
                 match event:
                     case PartBegun():
                         content = b""

@@ -41,6 +41,7 @@ BYTES = 16 * 1024
 PERTURB = -6
 """M_PERTURB of mallopt(3): fresh memory is filled with a byte, so that what was never written shows."""
 FILLS = 0x55, 0xAA
+_LIBC = ctypes.CDLL(None)
 Answer = tuple[Reply | None, str, bytes]
 """A reply, or the code of a refusal, and what was written as pixels."""
 
@@ -125,7 +126,7 @@ def _unlimited() -> None:
 
 
 def _fill_memory(byte: int) -> None:
-    ctypes.CDLL(None).mallopt(PERTURB, byte)
+    _LIBC.mallopt(PERTURB, byte)
 
 
 def _left() -> tuple[int, int]:
