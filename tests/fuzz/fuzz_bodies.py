@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,8 +38,11 @@ from cds_plugin.web.uploads import UploadLedger
 
 PIECES = (1 << 20, 4096, 61, 7, 1)
 """How many bytes of a body come at once; an input's first byte modulo their number says which."""
-SMALL_PIECES = 400
-"""So many are that small; a longer body has them somewhere in it, and what is around them comes at once."""
+SMALL_PIECES = 120
+"""So many are that small, about one of the places where something begins or ends; the rest comes at once."""
+SYNTAX = re.compile(rb"--|\r\n\r\n")
+BEFORE_SYNTAX = 8
+"""Bytes before such a place from which on pieces are small."""
 NAMES_A_STUDY = 0x80
 """A bit of the first byte: the request names the study."""
 STUDY = "1.2.3"
@@ -176,14 +181,13 @@ def _check_reader(media_type: str, body: bytes, piece: int) -> None:
 
 def pieces_of(body: bytes, piece: int) -> list[bytes]:
     """Return a body in the pieces in which it comes; where the small ones are depends on the body alone."""
-    small = SMALL_PIECES * piece
-    first = zlib.crc32(body) % (len(body) - small) if len(body) > small else 0
+    first, small = 0, SMALL_PIECES * piece
+    if len(body) > small:
+        places = [each.start() for each in SYNTAX.finditer(body)] or [0]
+        first = max(places[zlib.crc32(body) % len(places)] - BEFORE_SYNTAX, 0)
     last = min(first + small, len(body))
-    return [
-        body[:first],
-        *(body[at : min(at + piece, last)] for at in range(first, last, piece)),
-        body[last:],
-    ]
+    cuts = [0, *range(first, last, piece), last, len(body)]
+    return [body[start:end] for start, end in pairwise(cuts)]
 
 
 def _parts(boundary: str, pieces: list[bytes]) -> Parts:

@@ -119,7 +119,7 @@ class Pdus:
         with Stranger(self._ward.port) as stranger:
             if opening:
                 stranger.say(script[:opening])
-                stranger.listen(quiet=0.2, until=None) if opening == len(script) else stranger.listen(until=1)
+                stranger.listen(until=1)
             stranger.say(script[opening:])
             if how & RESET:
                 stranger.reset()

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pdus import Answers, answers_in, associate_rq, echo, release
+from pdus import ABORT, ASSOCIATE_RJ, RELEASE_RP, Answers, answers_in, associate_rq, echo, release
 from ward import LOOPBACK, Ward
 
 from cds_db.migrate import upgrade
@@ -51,6 +51,8 @@ SMALL = Bounds(
 """The limits of a listener in these tests: small, so that a small input reaches them."""
 QUIET_SECONDS = 0.02
 """A listener that says nothing for this long has nothing more to say to a script."""
+LAST_WORDS = {(ASSOCIATE_RJ,), (RELEASE_RP,), (ABORT,)}
+"""Kinds of PDUs after which a listener says nothing more."""
 CONVERSATION_SECONDS = 10.0
 """No script takes longer, whatever it says."""
 
@@ -140,14 +142,20 @@ class Stranger:
             self._hear(0)
 
     def listen(self, quiet: float = QUIET_SECONDS, until: int | None = None) -> Answers:
-        """Return all answers so far, once `until` whole PDUs came, all is quiet or the connection ended."""
+        """Return all answers so far, once `until` whole PDUs came, all is quiet or the connection ended.
+
+        It is quiet at once behind a last word: a rejection, an answer to a release, an abort.
+        """
         deadline = time.monotonic() + CONVERSATION_SECONDS
+        answers = answers_in(bytes(self.heard))
         while not self.closed and time.monotonic() < deadline:
-            if until is not None and len(answers_in(bytes(self.heard)).kinds) >= until:
+            if until is not None and len(answers.kinds) >= until:
                 break
-            if not self._hear(CONVERSATION_SECONDS if until is not None else quiet):
+            patience = quiet if until is None else CONVERSATION_SECONDS
+            if not self._hear(0 if until is None and answers.kinds[-1:] in LAST_WORDS else patience):
                 break
-        return answers_in(bytes(self.heard))
+            answers = answers_in(bytes(self.heard))
+        return answers
 
     def ended(self, seconds: float = CONVERSATION_SECONDS) -> bool:
         """Return whether the listener ended the connection by then."""
