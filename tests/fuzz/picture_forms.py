@@ -31,7 +31,7 @@ FOLLOWS = 0x80
 """A bit of the first byte: the header promises what the stream claims, whatever that is."""
 REPEATS = 0x40
 """A bit of the first byte: every sequence has its content this many times, which no input could hold."""
-TIMES, REPEATED_BYTES = 300, 2**18
+TIMES, REPEATED_BYTES = 40, 2**18
 UNDEFINED = 0xFFFFFFFF
 Elements = dict[int, tuple[bytes, bytes]]
 
@@ -200,10 +200,11 @@ def _native_seeds() -> Iterator[bytes]:
         wide[0x00281221 + table] = b"OW", segmented
     yield b"\0" + _uncompressed(wide, pixels[: ROWS * COLUMNS])
     yield b"\x08" + _uncompressed(header(frames=2), pixels * 2)
-    items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 8
+    empty = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
     for number, vr in enumerate((b"SQ", b"UN")):
-        small = header() | {0x00091010: (vr, items), 0x00081140: (vr, items)}
+        small = header() | {0x00091010: (vr, empty * 8), 0x00081140: (vr, empty * 8)}
         yield bytes((REPEATS | number,)) + _uncompressed(small, pixels)
+    yield bytes((REPEATS,)) + _uncompressed(header() | {0x00081140: (b"SQ", empty * 520)}, pixels)
 
 
 def _uncompressed(elements: Elements, pixels: bytes) -> bytes:
