@@ -1,6 +1,6 @@
 # make demo   the whole path on this machine   (STUDY=path, PACS=orthanc)
 # make viewer the same through Orthanc, and OHIF to look at it   (STUDY=path)
-# make test   everything that must pass
+# make test   everything that must pass   (JOBS=2: tests at a time)
 # make check  format, lint, types, imports, fast tests
 # make setup  .venv with everything, each file by its hash
 # make lock   requirements/*.lock for what pyproject.toml asks for   (LOCK=--upgrade: newest versions)
@@ -21,6 +21,7 @@ FAULTS ?= 200
 SEED ?= 1
 STUDIES ?= 5000
 LOCK ?=
+JOBS ?= 2
 COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --only-binary :all: --emit-build-options $(LOCK)
 INSTALL = $(BIN)/pip install -q --require-hashes -r
 OURSELVES = $(BIN)/pip install -q --no-deps --no-build-isolation -e .
@@ -38,7 +39,7 @@ viewer: .venv/with-demo
 	$(BIN)/cds-plugin demo --pacs orthanc --viewer $(OHIF) $(if $(STUDY),--study "$(STUDY)")
 
 check: lint
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(BIN)/pytest -q -n $(JOBS) -m "not slow"
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -47,7 +48,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: setup peers check
-	$(BIN)/pytest -q -n 2 --dist loadfile -m slow
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder -m slow
 
 peers:
 	tests/get-peers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socketserver
 import subprocess
 import tempfile
 import time
@@ -15,13 +16,31 @@ from typing import NoReturn
 import psycopg
 import pytest
 from certificates import Certificates, make_certificates
-from servers import PostgresServer, RedisServer, ServerMissing, postgres_programs
+from servers import PostgresServer, RedisServer, ScratchOrthanc, ServerMissing, postgres_programs
 
 from cds_db.migrate import upgrade
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import free_ports
 
 DCIODVFY_SECONDS = 60.0
+STOP_POLL_SECONDS = 0.05
+PRODUCT = str(Path(__file__).parent / "product")
+LONGEST = (
+    "test_worker_process.py",
+    "test_ohif.py",
+    "test_hospital.py",
+    "test_discreet.py",
+    "test_train_bundles.py",
+    "test_production.py",
+    "test_demo.py",
+    "test_pull_orthanc.py",
+    "test_analyze_command.py",
+    "test_chaos.py",
+    "test_evaluate_command.py",
+    "test_backup.py",
+    "test_sweep.py",
+)
+"""Test files that take half a minute or more, with the longest first."""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -30,6 +49,12 @@ def absent(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI must have it: {reason}")
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def product_alone() -> None:
+    """Let the processes that tests start do without the packages of training and development."""
+    os.environ["PYTHONPATH"] = PRODUCT
 
 
 @pytest.fixture
@@ -42,6 +67,21 @@ def free_port() -> int:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Return certificates of two CAs, good and bad."""
     return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def pytest_configure() -> None:
+    """Let servers in this process end at once: socketserver looks every half second whether they should."""
+    socketserver.BaseServer.serve_forever.__defaults__ = (STOP_POLL_SECONDS,)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: at the end no process is left alone with one of them."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    name = item.path.name
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(scope="session")
@@ -141,7 +181,7 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     if shutil.which("Orthanc") is None:
         absent("Orthanc is not installed")
     http_port, dicom_port = free_ports(2)
-    with Orthanc(tmp_path / "orthanc", http_port, dicom_port) as server:
+    with ScratchOrthanc(tmp_path / "orthanc", http_port, dicom_port) as server:
         yield server
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from cds_db.events import Event, Outcome
 from cds_db.migrate import needed
 from cds_db.session import transaction
 from cds_plugin.backup.manifest import FILES, FORMAT, Manifest, lines_of
-from cds_plugin.backup.places import Target, opened_target
+from cds_plugin.backup.places import Target, opened_target, scratch_folder
 from cds_plugin.config import Settings
 from cds_plugin.durable import QUARANTINE_FOLDER, locked
 
@@ -60,9 +59,9 @@ def back_up(
     with opened_target(out) as target, _files_stay(storage):
         sums: dict[str, str] = {}
         quarantined = [each.relative_to(storage).as_posix() for each in _quarantined(storage)]
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".cds-backup-") as scratch:
-            copied = copy_out(engine, Path(scratch))
-            size = _put_database(target, Path(scratch), f"database-{stamp}", sums)
+        with scratch_folder(out.parent) as scratch:
+            copied = copy_out(engine, scratch)
+            size = _put_database(target, scratch, f"database-{stamp}", sums)
         size += _put_settings(target, settings, stamp, sums)
         wanted = [*copied.files, *quarantined]
         missing: list[str] = []

@@ -5,13 +5,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
+import shutil
 import tarfile
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, cast
+
+import structlog
 
 from cds_plugin.backup.manifest import FILES, MANIFEST, MANIFEST_BYTES, Manifest, manifest_of, sums_of
 from cds_plugin.durable import PRIVATE, locked, sync_file, sync_folder
@@ -21,6 +26,13 @@ CHUNK_BYTES = 1 << 20
 PRIVATE_FILE = 0o600
 TAR = ".tar"
 PART = ".part"
+SCRATCH = ".cds-backup-"
+OURS = re.compile(
+    rf"{FILES}|database-[0-9TZ]+|(SHA256SUMS-[0-9TZ]+|settings-[0-9TZ]+\.json|manifest\.json)(\.part)?"
+)
+"""What a backup that was interrupted may have left in a folder before it had a manifest."""
+
+log = structlog.get_logger("backup")
 
 
 class Target(ABC):
@@ -84,6 +96,7 @@ class FolderTarget(Target):
         """Remove what only earlier backups had: also what a retention rule has let go since."""
         ours = [self._folder / FILES, *self._folder.glob("database-*")]
         ours += [*self._folder.glob("SHA256SUMS-*"), *self._folder.glob("settings-*.json")]
+        ours += self._folder.glob(f"settings-*.json{PART}")
         for path in (file for each in ours for file in (each, *each.rglob("*")) if file.is_file()):
             if path.relative_to(self._folder).as_posix() not in names:
                 path.unlink()
@@ -178,6 +191,27 @@ def opened_target(out: Path) -> Iterator[Target]:
 
 
 @contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield a private folder in `parent`, locked; those that killed backups left there are removed."""
+    for left in parent.glob(f"{SCRATCH}*"):
+        _remove_unused(left)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=SCRATCH) as name, locked(Path(name), fcntl.LOCK_EX):
+        yield Path(name)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a folder that nobody works in; another user's is left to him."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    with (
+        suppress(BlockingIOError, FileNotFoundError, PermissionError),
+        locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB),
+    ):
+        shutil.rmtree(folder)
+        log.warning("removed-what-an-interrupted-backup-left", folder=str(folder))
+
+
+@contextmanager
 def opened_source(place: Path) -> Iterator[Source]:
     """Yield the backup at `place`, its manifest read. Raises Refused."""
     if place.is_dir():
@@ -223,7 +257,7 @@ def _known_sums(folder: Path) -> dict[str, str]:
     if (folder / MANIFEST).exists():
         with opened_source(folder) as earlier:
             return earlier.sums
-    if any(each.name != FILES and not each.name.startswith("database-") for each in folder.iterdir()):
+    if not all(OURS.fullmatch(each.name) for each in folder.iterdir()):
         raise Refused("not_empty", f"{folder} holds something else.", "Name an empty folder, or a new one.")
     return {}
 

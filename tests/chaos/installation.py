@@ -17,7 +17,7 @@ import psutil
 from clocks import Clocks
 from disks import small_disk
 from links import Link, Links
-from servers import PostgresServer, RedisServer, end_if_there
+from servers import PostgresServer, RedisServer, ScratchOrthanc, end_if_there
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -178,7 +178,7 @@ def a_site(folder: Path, wait_for: Iterable[str] = PARTS, breakable: bool = True
         to_listener, to_pacs = links.to(listener_port), links.to(dicom_port)
         to_database = links.to(postgres.port)
         peers = {"cds": ("CDS", LOOPBACK, to_listener.port)}
-        pacs = stack.enter_context(Orthanc(folder / "orthanc", http_port, dicom_port, peers))
+        pacs = stack.enter_context(ScratchOrthanc(folder / "orthanc", http_port, dicom_port, peers))
         url = postgres.create(DATABASE)
         upgrade(url)
         config = folder / "cds-plugin.toml"

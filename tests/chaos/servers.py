@@ -15,6 +15,7 @@ import psutil
 import psycopg
 import redis
 
+from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import LOOPBACK, free_ports
 
 START_SECONDS = 120.0
@@ -42,7 +43,7 @@ class PostgresServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop(signal.SIGTERM)
+        self.stop(signal.SIGQUIT)
 
     @property
     def address(self) -> str:
@@ -86,6 +87,7 @@ class PostgresServer:
 
     def _launch(self) -> None:
         options = ["-h", LOOPBACK, "-p", str(self.port), "-k", str(self.folder), "-c", "max_connections=200"]
+        options += ["-c", "fsync=off"]  # only what a power cut would leave needs it
         with (self.folder / "log").open("ab") as log:
             command = self._command("postgres", "-D", "data", *options)
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
@@ -101,6 +103,15 @@ class PostgresServer:
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         return [*self._as_user, str(postgres_programs() / program), *arguments]
+
+
+class ScratchOrthanc(Orthanc):
+    """An Orthanc whose folder nobody reads any more: it is killed, for ending by itself takes it 3.5 s."""
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
 
 @dataclass

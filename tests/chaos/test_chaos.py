@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 SHORT = (
     "listener killed",
-    "worker child killed",
+    "worker killed",
     "deliverer killed",
     "sweeper frozen",
     "database killed",

@@ -20,6 +20,7 @@ from sqlalchemy import select
 from studies import data_set_sha256
 
 from cds_db import audit
+from cds_db.events import Event
 from cds_db.models import (
     Association,
     AuditEntry,
@@ -36,6 +37,14 @@ from cds_plugin.durable import PREFIXES, RESULTS_FOLDER, SPOOL_FOLDER, remove_or
 from cds_plugin.receive.spool import sha256_of
 
 WADO_SECONDS = 60
+GIVEN_UP = (
+    Event.ANALYSIS_FAILED,
+    Event.DELIVERY_FAILED,
+    Event.COMMITMENT_FAILED,
+    Event.COMMITMENT_GIVEN_UP,
+    Event.JOB_DISCARDED,
+)
+"""What makes a job a dead letter or ends one; nothing that is sent here deserves that, not for a while."""
 
 
 @dataclass
@@ -76,6 +85,10 @@ class Inspection:
             self._sent = Counter(session.scalars(delivered))
             refused = select(AuditEntry).where(AuditEntry.event == "picture-refused")
             self._refused = list(session.scalars(refused))
+            analysed = select(AuditEntry.sop_instance_uid).where(AuditEntry.event == "picture-analysed")
+            self._analyses = Counter(session.scalars(analysed))
+            given_up = select(AuditEntry).where(AuditEntry.event.in_(GIVEN_UP))
+            self._given_up = list(session.scalars(given_up))
 
     def while_running(self) -> Verdict:
         """Check everything but the files that no row speaks of."""
@@ -134,6 +147,9 @@ class Inspection:
                     (studies.get(source, "?"), f"{kind} of {source}, which is no picture")
                 )
 
+        for uid, count in self._analyses.items():
+            if count > 1:
+                self.verdict.twice.append((studies.get(str(uid), "?"), f"{count} analyses of {uid}"))
         for each in self._refused:
             code = each.detail.get("refusal", each.detail)
             self.verdict.lost.append((str(each.study_instance_uid), f"a good picture was given up: {code}"))
@@ -151,6 +167,8 @@ class Inspection:
                 self.verdict.stuck.append(
                     ("?", f"job {job.id} ({job.kind}) is {job.state}: {job.last_error}")
                 )
+        for row in self._given_up:
+            self.verdict.stuck.append((str(row.study_instance_uid), f"given up: {row.event}: {row.detail}"))
         for each in self._deliveries:
             if each.state is not DeliveryState.DELIVERED:
                 study = self._revisions[each.revision_id].study_instance_uid

@@ -18,8 +18,10 @@ from cds_db.models import AuditEntry
 from cds_db.session import snapshot, transaction
 
 LATER = NOW + timedelta(seconds=audit.UNSEALED_GRACE_SECONDS + 1)
-VERIFY_SECONDS = 60.0
-"""Measured: 4 to 10 s on two busy cores."""
+MANY = 30_000
+"""Held in memory all at once they would take more than is allowed."""
+VERIFY_SECONDS = 20.0
+"""Measured: 1 to 3 s on two busy cores."""
 VERIFY_GROWTH_KIB = 50_000
 
 
@@ -193,7 +195,7 @@ def test_every_event_has_its_code() -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_rows_are_sealed_and_verified_in_flat_memory(engine: Engine) -> None:
+def test_many_rows_are_sealed_and_verified_in_flat_memory(engine: Engine) -> None:
     row = {
         "at": NOW,
         "event": "instance-stored",
@@ -201,7 +203,7 @@ def test_a_hundred_thousand_rows_are_sealed_and_verified_in_flat_memory(engine: 
         "outcome": "success",
         "study_instance_uid": STUDY,
     }
-    for batch in range(100):
+    for batch in range(MANY // 1000):
         rows = [row | {"detail": ANSWER | {"n": batch * 1000 + n}} for n in range(1000)]
         with transaction(engine) as session:
             session.execute(insert(AuditEntry), rows)
@@ -215,6 +217,6 @@ def test_a_hundred_thousand_rows_are_sealed_and_verified_in_flat_memory(engine: 
     print(
         f"{engine.dialect.name}: sealed {sealed - start:.1f} s, verified {seconds:.1f} s, {growth} KiB more"
     )
-    assert (found.intact, found.sealed) == (True, 100_000)
+    assert (found.intact, found.sealed) == (True, MANY)
     assert seconds < VERIFY_SECONDS
     assert growth < VERIFY_GROWTH_KIB

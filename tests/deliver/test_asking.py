@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.events import Event
+from servers import ScratchOrthanc
 from sqlalchemy import select
 
 from cds_db import destinations
@@ -26,7 +27,7 @@ from cds_db.stages import AskedState, DeliveryState, JobState
 from cds_plugin.caller import Caller
 from cds_plugin.commitment.request import PUSH_MODEL, WELL_KNOWN_INSTANCE
 from cds_plugin.config import Destination, Listener, Rule
-from cds_plugin.demo.orthanc import Orthanc
+from cds_plugin.deliver import asking as deliver_asking
 from cds_plugin.demo.ports import free_ports
 from cds_plugin.receive.listener import DicomListener
 from cds_plugin.rules import ask_door
@@ -134,7 +135,7 @@ def test_orthanc_vouches_for_what_it_took(postroom: Postroom, tmp_path: Path) ->
     postroom.settings = postroom.settings.model_copy(update={"listener": Listener(port=port)})
     peers = {"cds": ("CDS", LOOPBACK, port)}
     with (
-        Orthanc(tmp_path / "orthanc", http_port, dicom_port, peers) as orthanc,
+        ScratchOrthanc(tmp_path / "orthanc", http_port, dicom_port, peers) as orthanc,
         DicomListener(postroom.settings, postroom.engine),
     ):
         place = {"name": "pacs", "ae_title": orthanc.ae_title, "host": LOOPBACK, "port": dicom_port}
@@ -190,7 +191,10 @@ def test_what_the_archive_lost_is_sent_again_and_asked_for_again(
     assert postroom.details("commitment-answered")[0]["failures"] == {victim: "0x0112"}
 
 
-def test_who_never_answers_is_asked_a_few_times(postroom: Postroom, ports: list[int]) -> None:
+def test_who_never_answers_is_asked_a_few_times(
+    postroom: Postroom, ports: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver_asking, "SAME_ASSOCIATION_SECONDS", 0.2)
     job_id = a_delivery(postroom, ports[0])
     with Archive(ports[0], reports_here=False).open() as archive:
         postroom.run(job_id)
@@ -275,7 +279,10 @@ def test_a_destination_that_left_the_settings_is_not_asked_for_ever(
     assert postroom.delivery(job_id).commitment is AskedState.FAILED
 
 
-def test_an_answer_that_comes_later_to_the_listener(postroom: Postroom, ports: list[int]) -> None:
+def test_an_answer_that_comes_later_to_the_listener(
+    postroom: Postroom, ports: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver_asking, "SAME_ASSOCIATION_SECONDS", 0.2)
     port = ports[1]
     postroom.settings = postroom.settings.model_copy(update={"listener": Listener(port=port)})
     job_id = a_delivery(postroom, ports[0])

@@ -27,7 +27,7 @@ from cds_plugin.watchdog import BUSY_SECONDS, UNHEARD, Hearing
 
 START_SECONDS = 60
 GREET_SECONDS = 0.8
-AWAY_SECONDS = 2.0
+AWAY_SECONDS = 1.2
 WATCHED = """
 import sys
 from pathlib import Path

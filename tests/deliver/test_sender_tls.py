@@ -16,6 +16,7 @@ from certificates import Certificates, Pair
 from drawn_objects import a_photograph, written
 from pydicom import dcmread
 from pydicom.uid import JPEGBaseline8Bit
+from servers import ScratchOrthanc
 from typer.testing import CliRunner
 
 from cds_db.migrate import upgrade
@@ -25,7 +26,6 @@ from cds_plugin.cli import build
 from cds_plugin.commands.up import _listener_is_up
 from cds_plugin.config import Destination, Settings, Tls, load_settings
 from cds_plugin.deliver.sender import Answer, Peer, peer_of, read_outgoing, send_files
-from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import LOOPBACK, free_ports
 from cds_plugin.doctor import _certificate, _peer
 from cds_plugin.errors import Unavailable
@@ -280,7 +280,7 @@ def test_orthanc_both_ways_over_tls(tmp_path: Path, certificates: Certificates, 
     }
     peer = Peer("ORTHANC", LOOPBACK, dicom_port, ClientTls(tls, LOOPBACK))
     with (
-        Orthanc(tmp_path / "orthanc", http_port, dicom_port, more=more) as orthanc,
+        ScratchOrthanc(tmp_path / "orthanc", http_port, dicom_port, more=more) as orthanc,
         DicomListener(settings, engine),
     ):
         send_files([read_outgoing(picture)], peer, "CDS", lambda answer: answer.stored)

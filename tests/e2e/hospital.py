@@ -8,11 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
+from sqlalchemy import Engine
+
+from cds_db import audit, studies
+from cds_db.audit import AuditFilter
+from cds_db.events import Event
+from cds_db.models import AuditEntry
+from cds_db.session import open_engine, snapshot
+from cds_plugin.config import load_settings
 from cds_plugin.demo.ports import LOOPBACK, free_ports
 
 READY_SECONDS = 240
@@ -91,19 +101,43 @@ class Plugin:
     def wait_for(
         self, study: str, stage: str = "complete", revision: int = 1, seconds: float = RESULT_SECONDS
     ) -> dict[str, Any]:
-        """Return the status of a study once it reached a stage of a revision."""
+        """Return the status of a study, as the command gives it, once it reached a stage of a revision."""
+        self.until(lambda: self._reached(study) == (stage, revision), seconds)
+        state = self.status(study)
+        assert state is not None
+        return state
+
+    def until(self, condition: Callable[[], object], seconds: float = RESULT_SECONDS) -> None:
+        """Wait until something holds."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            state = self.status(study)
-            if state and (state["stage"], state["revision"]) == (stage, revision):
-                return state
+        while not condition():
+            assert time.monotonic() < deadline, self.log()[-3000:]
             time.sleep(POLL_SECONDS)
-        raise AssertionError(f"{study} is {self.status(study)}\n{self.log()[-3000:]}")
+
+    def recorded(self, study: str, event: Event) -> list[AuditEntry]:
+        """Return the audit rows of one kind about a study, straight from the database."""
+        with snapshot(self._engine) as session:
+            return list(audit.query(session, AuditFilter(study=study, event=event)))
+
+    def family(self) -> list[psutil.Process]:
+        """Return every process that `up` has started and that still lives."""
+        assert self.process is not None
+        everybody = psutil.Process(self.process.pid).children(recursive=True)
+        return [each for each in everybody if each.status() != psutil.STATUS_ZOMBIE]
 
     def audit(self, *filters: object) -> list[dict[str, Any]]:
         done = self.run("audit", "list", "--json", *filters)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def _reached(self, study: str) -> tuple[str, int] | None:
+        with snapshot(self._engine) as session:
+            state = studies.status(session, study)
+        return None if state is None else (str(state.stage), state.revision)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return open_engine(load_settings(self.config, self._environment).database.url)
 
     @property
     def _environment(self) -> dict[str, str]:

@@ -31,6 +31,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pynetdicom import AE, build_context
+from servers import ScratchOrthanc
 from sqlalchemy import Engine
 
 from cds_bundles.digest import BUNDLE_NAMES, MANIFEST_NAME, bundle_digest, write_manifest
@@ -56,6 +57,7 @@ COMMANDS_SECONDS = 240.0
 STOP_SECONDS = 60.0
 EXPLICIT = "1.2.840.10008.1.2.1"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
+PRODUCT = HERE.parent / "product" / "sitecustomize.py"
 LOUD = "import logging; logging.basicConfig(level=logging.DEBUG)\n"
 RELATED = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=cut'}
 COLOURS = {"dark": (9, 9, 9), "red": (250, 9, 9), "green": (9, 250, 9)}
@@ -90,7 +92,7 @@ class House:
         self.temporary = folder / "tmp"
         for each in ("python", "tmp", "site", "pictures"):
             (folder / each).mkdir()
-        (folder / "python" / "sitecustomize.py").write_text(LOUD)
+        (folder / "python" / "sitecustomize.py").write_text(PRODUCT.read_text() + LOUD)
         self.config = folder / "site" / "cds-plugin.toml"
         self.config.write_text(self._settings())
         self.environment = os.environ | {
@@ -253,7 +255,7 @@ def said(tmp_path_factory: pytest.TempPathFactory, derm_peers: Orthanc) -> Itera
 @pytest.fixture(scope="module")
 def derm_peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     http_port, dicom_port = free_ports(2)
-    with Orthanc(tmp_path_factory.mktemp("orthanc"), http_port, dicom_port) as server:
+    with ScratchOrthanc(tmp_path_factory.mktemp("orthanc"), http_port, dicom_port) as server:
         yield server
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import highdicom as hd
 import numpy as np
+import psutil
 import pytest
 from dicomweb_client.api import DICOMwebClient
+from drawn_studies import drawn_study
 from hospital import Plugin
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from servers import ScratchOrthanc
 
+from cds_db.events import Event
 from cds_db.migrate import needed
 from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import LOOPBACK, free_ports
@@ -31,6 +38,8 @@ end
 """
 DICOM_SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+A_MOMENT_SECONDS = 1.5
+"""Longer than the pause after which a study is closed: what should not begin would have begun."""
 Dcmtk = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -42,10 +51,31 @@ def hospital(
     plugin_port, dicom_port, http_port = free_ports(3)
     peers = {"cds": ("CDS", LOOPBACK, plugin_port)}
     with (
-        Orthanc(module_folder / "orthanc", http_port, dicom_port, peers, ROUTE_EVERYTHING) as pacs,
+        ScratchOrthanc(module_folder / "orthanc", http_port, dicom_port, peers, ROUTE_EVERYTHING) as pacs,
         Plugin(module_folder / "plugin", pacs.ae_title, dicom_port, environment, port=plugin_port) as plugin,
     ):
         yield plugin, pacs
+        everybody = plugin.family()
+    assert len(everybody) >= 5
+    _, alive = psutil.wait_procs(everybody, timeout=10)
+    assert not alive, "stopping leaves nothing behind"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A study of two drawn pictures that came back, and its status then."""
+
+    files: list[Path]
+    study: str
+    state: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def sent(hospital: tuple[Plugin, Orthanc], module_folder: Path, dcmtk: Dcmtk) -> Sent:
+    files = drawn_study(module_folder, 1, 2)
+    sent_with_storescu(dcmtk, hospital[0], files)
+    study = study_of(files)
+    return Sent(files, study, hospital[0].wait_for(study))
 
 
 def study_of(files: list[Path]) -> str:
@@ -75,21 +105,17 @@ def of_class(objects: list[Dataset], sop_class: str) -> list[Dataset]:
 
 def test_a_study_comes_back_as_segmentations_and_reports(
     hospital: tuple[Plugin, Orthanc],
-    a_drawn_study: Callable[..., list[Path]],
+    sent: Sent,
     dcmtk: Dcmtk,
     dciodvfy: Callable[[Path], list[str]],
     tmp_path: Path,
 ) -> None:
-    plugin, pacs = hospital
-    files = a_drawn_study(1, 2)
-    study = study_of(files)
-    sent_with_storescu(dcmtk, plugin, files)
-    state = plugin.wait_for(study)
-
-    objects = found_in(pacs, study)
-    assert {str(each.SOPInstanceUID) for each in objects} >= {r["sop_instance_uid"] for r in state["results"]}
-    assert len(of_class(objects, COMPREHENSIVE_3D_SR)) == len(files)
-    assert len(of_class(objects, DICOM_SEG)) == len(files)
+    _, pacs = hospital
+    objects = found_in(pacs, sent.study)
+    made = {each["sop_instance_uid"] for each in sent.state["results"]}
+    assert {str(each.SOPInstanceUID) for each in objects} >= made
+    assert len(of_class(objects, COMPREHENSIVE_3D_SR)) == len(sent.files)
+    assert len(of_class(objects, DICOM_SEG)) == len(sent.files)
     for number, each in enumerate(objects):
         path = tmp_path / f"{number}.dcm"
         each.save_as(path, enforce_file_format=True)
@@ -97,28 +123,25 @@ def test_a_study_comes_back_as_segmentations_and_reports(
 
     found = dcmtk(
         "findscu", "-v", "-S", "-aec", "ORTHANC", LOOPBACK, pacs.dicom_port,
-        "-k", "QueryRetrieveLevel=SERIES", "-k", f"StudyInstanceUID={study}", "-k", "Modality",
+        "-k", "QueryRetrieveLevel=SERIES", "-k", f"StudyInstanceUID={sent.study}", "-k", "Modality",
     )  # fmt: skip
     assert found.returncode == 0
     assert all(modality in found.stdout + found.stderr for modality in ("SEG", "SR"))
 
 
 def test_what_the_pacs_gives_back_is_what_the_model_answered(
-    hospital: tuple[Plugin, Orthanc],
-    a_drawn_study: Callable[..., list[Path]],
-    dcmtk: Dcmtk,
-    tmp_path: Path,
+    hospital: tuple[Plugin, Orthanc], sent: Sent, tmp_path: Path
 ) -> None:
     plugin, pacs = hospital
-    files = a_drawn_study(3)
-    sent_with_storescu(dcmtk, plugin, files)
-    plugin.wait_for(study_of(files))
-    (back,) = of_class(found_in(pacs, study_of(files)), DICOM_SEG)
-
-    done = plugin.run("analyze", files[0], "--out", tmp_path / "out", "--json")
+    done = plugin.run("analyze", sent.files[0], "--out", tmp_path / "out", "--json")
     (line,) = [json.loads(line) for line in done.stdout.splitlines()]
     alone = hd.seg.segread(line["outputs"]["seg"])
-    from_pacs = hd.seg.segread(BytesIO(as_bytes(back)))
+    back = of_class(found_in(pacs, sent.study), DICOM_SEG)
+    (from_pacs,) = (
+        each
+        for each in (hd.seg.segread(BytesIO(as_bytes(one))) for one in back)
+        if source_of(each) == line["sop_instance_uid"]
+    )
     assert [lesion["number"] for lesion in line["lesions"]] == list(from_pacs.segment_numbers)
     for number in from_pacs.segment_numbers:
         mask = mask_of(from_pacs, number)
@@ -127,10 +150,13 @@ def test_what_the_pacs_gives_back_is_what_the_model_answered(
         assert int(mask.sum()) == line["lesions"][number - 1]["area_px"]
 
 
+def source_of(segmentation: Any) -> str:
+    return str(segmentation.get_source_image_uids()[0][2])
+
+
 def mask_of(segmentation: Any, number: int) -> np.ndarray:
-    source = segmentation.get_source_image_uids()[0][2]
     return segmentation.get_pixels_by_source_instance(
-        [source],
+        [source_of(segmentation)],
         segment_numbers=[number],
         ignore_spatial_locations=True,
         assert_missing_frames_are_empty=True,
@@ -153,8 +179,8 @@ def test_our_own_results_coming_back_start_nothing(
     pacs.post("/instances", file.read_bytes())
     state = plugin.wait_for(study)
     returned = {result["sop_instance_uid"] for result in state["results"]}
-    wait_until(lambda: returned <= own_objects_received(plugin, study))
-    time.sleep(3)
+    plugin.until(lambda: returned <= own_objects_received(plugin, study))
+    time.sleep(A_MOMENT_SECONDS)
 
     later = plugin.wait_for(study)
     assert (later["revision"], later["instances"]) == (1, 1)
@@ -163,15 +189,7 @@ def test_our_own_results_coming_back_start_nothing(
 
 
 def own_objects_received(plugin: Plugin, study: str) -> set[str]:
-    entries = plugin.audit("--study", study, "--event", "own-object-received")
-    return {entry["sop_instance_uid"] for entry in entries}
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.3)
+    return {str(entry.sop_instance_uid) for entry in plugin.recorded(study, Event.OWN_OBJECT_RECEIVED)}
 
 
 def test_a_late_image_makes_a_revision_and_a_repeated_one_does_not(
@@ -183,7 +201,7 @@ def test_a_late_image_makes_a_revision_and_a_repeated_one_does_not(
     sent_with_storescu(dcmtk, plugin, [first])
     before = plugin.wait_for(study)
     sent_with_storescu(dcmtk, plugin, [first])
-    time.sleep(3)
+    time.sleep(A_MOMENT_SECONDS)
     assert plugin.wait_for(study) == before
 
     assert plugin.pids["web"]
@@ -206,7 +224,7 @@ def test_two_patients_in_one_study_are_held(
     sent_with_storescu(dcmtk, plugin, [first, other])
     study = study_of([first])
     state = plugin.wait_for(study, stage="conflict")
-    time.sleep(2)
+    time.sleep(A_MOMENT_SECONDS)
     assert state["results"] == []
     assert found_in_or_nothing(pacs, study) == []
     (entry,) = plugin.audit("--study", study, "--event", "study-conflict")
@@ -217,22 +235,17 @@ def found_in_or_nothing(pacs: Orthanc, study: str) -> list[Any]:
     return list(pacs.post("/tools/find", {"Level": "Study", "Query": {"StudyInstanceUID": study}}))
 
 
-def test_the_audit_trail_says_who_what_which_and_where(
-    hospital: tuple[Plugin, Orthanc], a_drawn_study: Callable[..., list[Path]], dcmtk: Dcmtk
-) -> None:
+def test_the_audit_trail_says_who_what_which_and_where(hospital: tuple[Plugin, Orthanc], sent: Sent) -> None:
     plugin, _ = hospital
-    files = a_drawn_study(9)
-    sent_with_storescu(dcmtk, plugin, files)
-    study = study_of(files)
-    plugin.wait_for(study)
-    entries = plugin.audit("--study", study)
+    plugin.until(lambda: all(row.hash for row in plugin.recorded(sent.study, Event.DELIVERY_FINISHED)))
+    entries = plugin.audit("--study", sent.study)
     by_event = {entry["event"]: entry for entry in reversed(entries)}
     assert "CAMERA" in by_event["instance-stored"]["actor"]
     answered = json.dumps(by_event["picture-analysed"]["detail"])
     assert "dermoscopy_lesion_classification" in answered and "probabilities" in answered
     assert "pacs" in json.dumps(by_event["object-delivered"]["detail"])
     assert by_event["delivery-finished"]["outcome"] == "success"
-    wait_until(lambda: all(entry["hash"] for entry in plugin.audit("--study", study)))
+    assert all(entry["hash"] for entry in entries)
     done = plugin.run("audit", "verify", "--json")
     assert done.returncode == 0, done.stdout
 
@@ -271,3 +284,15 @@ def test_commands_see_the_database_and_the_broker_of_elsewhere(
     assert {"listener", "web", "spool", "bundles", "torch", "destination pacs"} <= findings.keys()
     upgraded = json.loads(plugin.run("db", "upgrade", "--json").stdout)
     assert upgraded["from"] == upgraded["to"] == needed()
+
+
+def test_a_dead_part_is_restarted(hospital: tuple[Plugin, Orthanc]) -> None:
+    plugin, _ = hospital
+    before = plugin.pids["sweep"]
+    os.kill(before, signal.SIGKILL)
+    plugin.until(lambda: sweepers(plugin) - {before}, seconds=30)
+    assert len(sweepers(plugin)) == 1
+
+
+def sweepers(plugin: Plugin) -> set[int]:
+    return {each.pid for each in plugin.family() if " sweep" in " ".join(each.cmdline())}

@@ -416,8 +416,8 @@ def test_a_dripping_sender_does_not_hold_others(besieged: Siege) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_quick_connects(besieged: Siege) -> None:
-    for count in range(1000):
+def test_hundreds_of_quick_connects(besieged: Siege) -> None:
+    for count in range(300):
         with Stranger(besieged.port) as stranger:
             if count % 3 == 1:
                 stranger.say(b"\1")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from clinic import Clinic
+from servers import ScratchOrthanc
 from ward import LOOPBACK, Ward
 
 from cds_db.session import open_engine
 from cds_plugin.config import Database, Destination, Listener, Rule, Settings, Storage
-from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import free_ports
 
 
@@ -38,5 +38,5 @@ def clinic(ward: Ward, tmp_path: Path) -> Iterator[Clinic]:
     """Yield a running Orthanc that knows our listener, beside the product's surroundings."""
     http_port, dicom_port = free_ports(2)
     peers = {"cds": ("CDS", LOOPBACK, ward.port)}
-    with Orthanc(tmp_path / "orthanc", http_port, dicom_port, peers) as orthanc:
+    with ScratchOrthanc(tmp_path / "orthanc", http_port, dicom_port, peers) as orthanc:
         yield Clinic(ward, orthanc, tmp_path)

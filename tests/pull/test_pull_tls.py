@@ -16,10 +16,10 @@ from certificates import Certificates, Pair
 from clinic import Clinic, documents
 from drawn_objects import a_photograph, written
 from pydicom.uid import JPEGBaseline8Bit, generate_uid
+from servers import ScratchOrthanc
 from ward import LOOPBACK, Ward
 
 from cds_plugin.config import Tls
-from cds_plugin.demo.orthanc import Orthanc
 from cds_plugin.demo.ports import free_ports
 
 pytestmark = pytest.mark.slow
@@ -81,7 +81,7 @@ def secure(ward: Ward, certificates: Certificates, tmp_path: Path) -> Iterator[C
         "DicomTlsRemoteCertificateRequired": True,
         "DicomModalities": {"cds": {"AET": "CDS", "Host": LOOPBACK, "Port": tls_port, "UseDicomTls": True}},
     }
-    with Orthanc(tmp_path / "orthanc", http_port, dicom_port, more=more) as orthanc:
+    with ScratchOrthanc(tmp_path / "orthanc", http_port, dicom_port, more=more) as orthanc:
         yield Clinic(ward, orthanc, tmp_path)
 
 

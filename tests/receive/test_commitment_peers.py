@@ -10,6 +10,7 @@ import pytest
 from drawn_objects import DERMOSCOPIC, a_photograph
 from parts import a_part, settings_file, until
 from pydicom.uid import generate_uid
+from servers import ScratchOrthanc
 from sqlalchemy import select
 from test_commitment import Requester, a_request, answer_what_waits, asked, reference_to, rows
 from ward import LOOPBACK, Ward
@@ -58,7 +59,7 @@ def test_orthanc_asks_and_learns_what_is_held(ward: Ward, tmp_path: Path) -> Non
     ward.settings = ward.settings.model_copy(update={"peers": (known,)})
     pictures = [a_photograph() for _ in range(2)]
     peers = {"cds": ("CDS", LOOPBACK, ward.port)}
-    with ward.listening(), Orthanc(tmp_path / "orthanc", http_port, dicom_port, peers) as orthanc:
+    with ward.listening(), ScratchOrthanc(tmp_path / "orthanc", http_port, dicom_port, peers) as orthanc:
         ward.sent(*pictures)
         held = orthancs_question(ward, orthanc, [reference_to(each) for each in pictures])
         assert held["Status"] == "Success" and not held["Failures"]

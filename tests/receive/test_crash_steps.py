@@ -32,8 +32,8 @@ pytestmark = pytest.mark.slow
 STEPS = frozenset({"open", "link", "fsync", "unlink", "close", "execute", "commit", "flock", "write"})
 """C functions before each of which a process may die."""
 SENDERS = 3
-STRIDE = 5
-"""Every fifth step; which ones fall into it changes from run to run, for the threads interleave."""
+STRIDE = 8
+"""Every eighth step; which ones fall into it changes from run to run, for the threads interleave."""
 
 
 class Doom:

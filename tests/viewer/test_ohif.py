@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from ohif_page import OhifPage, browser
 from playwright.sync_api import Browser
+from servers import ScratchOrthanc
 from viewed_studies import STUDIES, Study, Viewed, viewed_study
 
 from cds_plugin.demo.ohif import OhifSite
@@ -46,7 +47,7 @@ def room(tmp_path_factory: pytest.TempPathFactory, ohif_folder: Path) -> Iterato
     http_port, dicom_port, port = free_ports(3)
     place = tmp_path_factory.mktemp("viewer") / "orthanc"
     with (
-        Orthanc(place, http_port, dicom_port) as orthanc,
+        ScratchOrthanc(place, http_port, dicom_port) as orthanc,
         OhifSite(ohif_folder, orthanc.dicomweb_url, port) as site,
         browser() as running,
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from cds_db.stages import JobKind, JobState, Stage
 from cds_plugin.cli import build
 from cds_plugin.deliver.task import Deliverer
 from cds_plugin.demo.orthanc import Orthanc
+from cds_plugin.durable import locked
 from cds_plugin.receive.spool import sha256_of
 from cds_worker.inference import Analyst
 
@@ -35,15 +37,16 @@ Studies = Callable[[int], tuple[str, list[Path]]]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def home(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc) -> Iterator[Home]:
-    """A database of each kind without any process, and an Orthanc as its destination."""
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
+    """A database of each kind without any process; its destination is the test's Orthanc where it has one."""
     folder = tmp_path / "home"
     folder.mkdir()
     url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else "sqlite:///var/cds.db"
+    port = request.getfixturevalue("orthanc").dicom_port if "orthanc" in request.fixturenames else 1
     place = Home(folder)
     place.config.write_text(
         f'[listener]\nport = 1\n[database]\nurl = "{url}"\n[[destinations]]\nname = "pacs"\n'
-        f'ae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = {orthanc.dicom_port}\n'
+        f'ae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = {port}\n'
         '[[rules]]\ncalling_ae = "*"\nresults_to = ["pacs"]\n'
     )
     upgrade(place.settings.database.url)
@@ -238,6 +241,12 @@ def test_backups_while_studies_come_in_hold_together_and_later_ones_copy_only_wh
 ) -> None:
     out, over = tmp_path / "backup", Event()
     sent: list[str] = []
+    (out / "files" / "spool").mkdir(parents=True)
+    interrupted = [
+        out / name for name in ("settings-1Z.json", "SHA256SUMS-1Z.part", "files/spool/a.dcm.part")
+    ]
+    for each in interrupted:
+        each.touch()
 
     def keep_sending() -> None:
         while not over.is_set():
@@ -259,6 +268,7 @@ def test_backups_while_studies_come_in_hold_together_and_later_ones_copy_only_wh
     second = {each: each.stat().st_ino for each in (out / "files").rglob("*.dcm")}
     assert first.items() <= second.items() and len(second) == 2 * len(sent), "not copied again"
     assert len(list(out.glob("database-*"))) == 1, "the databases of earlier ones are gone"
+    assert not any(each.exists() for each in interrupted), "and what an interrupted one had left"
     destroy(home)
     code, _, said = run(home, "restore", out)
     assert code == 0, said
@@ -278,8 +288,14 @@ def test_a_file_that_is_gone_is_named_and_ends_no_backup(
     with snapshot(home.engine) as session:
         gone = session.scalars(select(Instance.path)).first()
     (home.settings.storage.directory / str(gone)).unlink()
-    code, made, said = run(home, "backup", "--out", tmp_path / "b.tar")
+    for name in ("killed", "at-work"):
+        (tmp_path / f".cds-backup-{name}").mkdir()
+        (tmp_path / f".cds-backup-{name}" / "cds.db").touch()
+    with locked(tmp_path / ".cds-backup-at-work", fcntl.LOCK_EX):
+        code, made, said = run(home, "backup", "--out", tmp_path / "b.tar")
     assert code == 1 and made["missing"] == 1, said
+    left = [each.name for each in tmp_path.glob(".cds-backup-*")]
+    assert left == [".cds-backup-at-work"], "the copy that a killed backup left is removed"
     with snapshot(home.engine) as session:
         note = session.scalars(select(AuditEntry).where(AuditEntry.event == "backup-made")).one()
     assert note.outcome == "minor_failure" and note.detail["missing"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ def marker(tmp_path: Path) -> Path:
 @pytest.fixture
 def home_of_answering_models(tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """Broker, sweeper and a warm worker on bundles without weights."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     (tmp_path / "home").mkdir()
     home = make_home(tmp_path / "home")
     predictors = (

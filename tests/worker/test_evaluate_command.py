@@ -12,21 +12,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import Result
 from PIL import Image
+from typer.testing import CliRunner
 
+from cds_plugin.cli import build
 from cds_plugin.phantom import draw_phantom
 
-REAL_PICTURES = 6
+REAL_PICTURES = 4
 
 
 def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process; its plots need what training installs."""
     return subprocess.run(
         [sys.executable, "-m", "cds_plugin", "evaluate", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
     )
+
+
+def evaluate_here(*arguments: object) -> Result:
+    """Run the command in this process, which has imported torch and MONAI already."""
+    return CliRunner().invoke(build("evaluate"), ["evaluate", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +84,8 @@ def test_instances_are_counted_and_unreadable_pictures_named(index: Path, tmp_pa
     assert "Research use, not for diagnosis." in (out / "report.html").read_text()
 
     kept = (out / "observations.jsonl").read_bytes()
-    again = evaluate("--task", "quality", "--index", index, "--out", out)
-    assert again.returncode == 1
+    again = evaluate_here("--task", "quality", "--index", index, "--out", out)
+    assert again.exit_code == 1
     assert "good_analysed" in again.stdout
     assert (out / "observations.jsonl").read_bytes() == kept, "no picture was looked at twice"
 
@@ -102,12 +111,12 @@ def test_real_pictures_are_outlined_and_named(derm_test_data: Path, tmp_path: Pa
         writer.writeheader()
         writer.writerows([*chosen, {**chosen[0], "path": "none.jpg", "fold": "1"}])
     common = "--index", tmp_path / "index.csv", "--out", tmp_path / "out", "--where", "fold=0", "--json"
-    done = evaluate("--task", "segmentation", *common)
-    assert done.returncode == 0, done.stderr
+    done = evaluate_here("--task", "segmentation", *common)
+    assert done.exit_code == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["split"], document["figures"]["mean_iou"]["n"]) == ("fold 0", REAL_PICTURES)
     assert document["figures"]["mean_iou"]["value"] > 0.5
-    named = json.loads(evaluate("--task", "classification", *common).stdout)
+    named = json.loads(evaluate_here("--task", "classification", *common).stdout)
     assert named["figures"]["accuracy"]["n"] == REAL_PICTURES
     assert named["subgroups"]["skin_tone"]
 
@@ -119,7 +128,7 @@ def test_a_condition_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
 
 
 def test_a_missing_index_is_refused_before_models_are_loaded(tmp_path: Path) -> None:
-    done = evaluate("--task", "quality", "--index", tmp_path / "none.csv", "--out", tmp_path / "out")
-    assert done.returncode == 1
+    done = evaluate_here("--task", "quality", "--index", tmp_path / "none.csv", "--out", tmp_path / "out")
+    assert done.exit_code == 1
     assert "bad_index" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -42,7 +42,7 @@ class Installed:
         """Run a program of the environment, far from the checkout."""
         variables = {
             key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "CDS_"))
-        }
+        } | {"PYTHONPATH": str(ROOT / "tests" / "product")}
         return subprocess.run(
             [str(self.folder / "bin" / command[0]), *command[1:]],
             capture_output=True,

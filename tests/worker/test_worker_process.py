@@ -28,7 +28,7 @@ from cds_db.studies import StudyStatus
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worker-process")]
 
 STUDY_SECONDS = 60.0
-MANY = 6
+MANY = 5
 """Pictures of a study that takes long enough to be killed in the middle."""
 
 Studies = Callable[[int], tuple[str, list[Path]]]
@@ -149,7 +149,7 @@ def test_a_conflict_in_the_middle_stops_the_analysis(running_home: Home, a_study
     stranger.save_as(others[0])
     running_home.receive(others, patient_id="SOMEBODY-ELSE")
     before = running_home.wait_for(study, "conflict", 5).results
-    time.sleep(3)
+    time.sleep(2)
     after = running_home.status(study)
     assert after.stage == "conflict"
     assert after.results == before
