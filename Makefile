@@ -39,7 +39,7 @@ viewer: .venv/with-demo
 	$(BIN)/cds-plugin demo --pacs orthanc --viewer $(OHIF) $(if $(STUDY),--study "$(STUDY)")
 
 check: lint
-	$(BIN)/pytest -q -n $(JOBS) -m "not slow"
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not slow"
 
 lint: setup
 	$(BIN)/ruff format --check .

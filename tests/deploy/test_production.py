@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -262,6 +263,13 @@ def overrides(pacs: Pacs, database: str, broker: str, port: int, web: int, state
     }
 
 
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """Yield a folder on the disk for what the parts keep: below /dev even who is confined may write."""
+    with TemporaryDirectory(prefix="cds-state-") as name:
+        yield Path(name)
+
+
 @pytest.fixture(params=FORMS)
 def installation(
     request: pytest.FixtureRequest,
@@ -269,11 +277,11 @@ def installation(
     redis_url: str,
     pacs: Pacs,
     secrets: Path,
+    state: Path,
     tmp_path: Path,
 ) -> Iterator[Installation]:
     """Yield the running parts: systemd's on PostgreSQL's socket and Redis, compose's on TCP and Valkey."""
-    form, state = str(request.param), tmp_path / "state"
-    state.mkdir(mode=0o700)
+    form = str(request.param)
     name = f"production_{form}"
     with psycopg.connect(f"postgresql://{password_role}/postgres", autocommit=True) as server:
         server.execute(f'CREATE DATABASE {name} OWNER "{ROLE}"')

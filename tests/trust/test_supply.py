@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,11 @@ def test_weights_are_files_that_hold_no_code() -> None:
                 length = int.from_bytes(content[:HEADER_LENGTH_BYTES], "little")
                 content = content[HEADER_LENGTH_BYTES : HEADER_LENGTH_BYTES + length]
             json.loads(content)
+
+
+def test_what_is_hidden_from_processes_under_test_is_no_part_of_the_product() -> None:
+    program = "import sitecustomize; print(*sitecustomize.NOT_OF_THE_PRODUCT)"
+    hidden = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    names = packages_distributions()
+    distributions = {canonicalize_name(each) for name in hidden.stdout.split() for each in names[name]}
+    assert distributions and not distributions & set(locked("product"))
