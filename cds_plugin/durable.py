@@ -6,7 +6,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 ORPHAN_GRACE_SECONDS = 3600.0
 """A file without a row may still be committed; after an hour nobody will."""
@@ -16,8 +16,18 @@ SPOOL_FOLDER = "spool"
 RESULTS_FOLDER = "results"
 QUARANTINE_FOLDER = "quarantine"
 ORIGINALS_FOLDER = "originals"
+STORED_FOLDERS = (SPOOL_FOLDER, RESULTS_FOLDER, ORIGINALS_FOLDER, QUARANTINE_FOLDER)
+"""Folders whose files are kept; what is still coming in was acknowledged to nobody."""
 PRIVATE = 0o700
 """Folders hold patient data: only the account that runs the product may look."""
+
+
+def is_stored(path: str) -> bool:
+    """Return whether a path of a row lies in STORED_FOLDERS: who changes rows must not reach other files."""
+    parts = PurePosixPath(path).parts
+    return (
+        "/".join(parts) == path and ".." not in parts and len(parts) in (2, 3) and parts[0] in STORED_FOLDERS
+    )
 
 
 def sync_file(path: Path) -> None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from cds_db.migrate import Schema, compared
-from cds_plugin.durable import ORIGINALS_FOLDER, QUARANTINE_FOLDER, RESULTS_FOLDER, SPOOL_FOLDER
+from cds_plugin.durable import is_stored
 from cds_plugin.errors import Refused
 
 FORMAT = "cds-plugin backup 1"
 MANIFEST = "manifest.json"
 FILES = "files"
 """The folder of a backup that holds the files, under their paths in the storage directory."""
-PLACES = (SPOOL_FOLDER, RESULTS_FOLDER, ORIGINALS_FOLDER, QUARANTINE_FOLDER)
-"""Folders below the storage directory that are kept; what is still coming in was acknowledged to nobody."""
 MANIFEST_BYTES = 1 << 20
 LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._/-]{0,511})")
 
@@ -97,18 +94,12 @@ def sums_of(content: bytes, manifest: Manifest) -> dict[str, str]:
     return sums
 
 
-def storage_paths(names: Iterable[str]) -> list[str]:
-    """Return the paths below the storage directory of those names that are files of it."""
-    return [name.removeprefix(f"{FILES}/") for name in names if name.startswith(f"{FILES}/")]
-
-
 def _is_inside(name: str, manifest: Manifest) -> bool:
-    parts = PurePosixPath(name).parts
-    if ".." in parts or "/".join(parts) != name:
-        return False
-    if parts[0] == FILES:
-        return len(parts) in (3, 4) and parts[1] in PLACES
-    return (parts[0] == manifest.database and len(parts) == 2) or name == f"settings-{manifest.stamp}.json"
+    folder, _, rest = name.partition("/")
+    if folder == FILES:
+        return is_stored(rest)
+    is_table = folder == manifest.database and rest not in ("", ".", "..") and "/" not in rest
+    return is_table or name == f"settings-{manifest.stamp}.json"
 
 
 def _not_ours(what: str) -> Refused:

@@ -25,10 +25,10 @@ from cds_db.events import Event
 from cds_db.migrate import Schema, schema
 from cds_db.processes import alive
 from cds_db.session import open_engine, snapshot, transaction
-from cds_plugin.backup.manifest import FILES, PLACES, Manifest
+from cds_plugin.backup.manifest import FILES, Manifest
 from cds_plugin.backup.places import PART, Source, copied, damaged, new_private
 from cds_plugin.config import Settings
-from cds_plugin.durable import PRIVATE, locked, sync_folder
+from cds_plugin.durable import PRIVATE, STORED_FOLDERS, locked, sync_folder
 from cds_plugin.errors import Refused
 from cds_plugin.sealing.vault import incoming_of
 
@@ -164,7 +164,7 @@ def _is_held(folder: Path) -> bool:
 
 
 def _holds_files(storage: Path) -> bool:
-    return any(file.is_file() for place in PLACES for file in (storage / place).rglob("*"))
+    return any(file.is_file() for place in STORED_FOLDERS for file in (storage / place).rglob("*"))
 
 
 def _put_aside(storage: Path, url: str, now: datetime) -> Path:
@@ -177,7 +177,7 @@ def _put_aside(storage: Path, url: str, now: datetime) -> Path:
         for suffix in ("", *SIDE_FILES):
             with suppress(FileNotFoundError):
                 Path(f"{parsed.database}{suffix}").rename(f"{parsed.database}.{name}{suffix}")
-    for place in (each for each in PLACES if (storage / each).is_dir()):
+    for place in (each for each in STORED_FOLDERS if (storage / each).is_dir()):
         (storage / place).rename(aside / place)
     return aside
 

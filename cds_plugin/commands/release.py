@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -112,6 +113,8 @@ def _patient(vault: Vault, study: Study, picture: Instance) -> Patient:
     if picture.purging_since is not None:
         return study.patient_id, study.issuer_of_patient_id
     try:
+        if vault.digest_of(picture.path)[0] != picture.sha256:
+            raise OSError(errno.EBADMSG, "not the file that was received")
         with vault.plain(picture.path) as file:
             header = read_received(file, picture.transfer_syntax_uid, scratch=vault.incoming)
     except (OSError, Unparsable) as error:

@@ -70,7 +70,9 @@ def _new_key(file: Path, as_json: bool) -> None:
         key = add_key(file)
     except OSError as error:
         raise Refused(
-            "storage_key", f"{file}: {error.strerror}", "Name a file in your own folder."
+            "storage_key",
+            f"{error.filename or file}: {error.strerror}.",
+            "Name a file in your own folder; FILE.new is what another call left: remove it.",
         ) from error
     document = {"file": str(file.resolve()), "key": key.id.hex()}
     if as_json:
@@ -106,31 +108,38 @@ def _list(config: Path | None, as_json: bool) -> None:
 def _seal(config: Path | None, as_json: bool) -> int:
     settings = load_settings(config)
     vault = Vault.of(settings)
-    files, failed = to_be_sealed(vault), 0
+    files, sealed, failed = to_be_sealed(vault), 0, 0
     key = vault.keys()
     if files and key is not None:
         _audit(settings, Event.FILES_SEALED, {"files": len(files), "key": key.newest.id.hex()})
     with progress_shown("sealing") as progress:
         for number, file in enumerate(files):
             progress(number, len(files))
-            try:
-                seal_again(vault, file)
-            except CdsError as error:
-                report(error)
-                failed += 1
-            except OSError as error:
-                name = file.relative_to(vault.directory)
-                report(
-                    Refused("stored_file_damaged", f"{name}: {error.strerror}.", "Restore it from a backup.")
-                )
-                failed += 1
+            sealed += (outcome := _sealed_again(vault, file)) is True
+            failed += outcome is False
         progress(len(files), len(files))
-    document = {"sealed": len(files) - failed, "failed": failed}
+    document = {"sealed": sealed, "failed": failed}
     if as_json:
         print_json(document)
     else:
         stdout.print(f"{document['sealed']} files sealed, {failed} failed", highlight=False)
     return Exit.FAILED if failed else Exit.DONE
+
+
+def _sealed_again(vault: Vault, file: Path) -> bool | None:
+    """Seal a file; return whether that worked, None for one that a purge removed meanwhile."""
+    try:
+        seal_again(vault, file)
+    except FileNotFoundError:
+        return None
+    except CdsError as error:
+        report(error)
+        return False
+    except OSError as error:
+        name, action = file.relative_to(vault.directory), "Restore it from a backup, or make room."
+        report(Refused("stored_file_not_sealed", f"{name}: {error.strerror}.", action))
+        return False
+    return True
 
 
 def _audit(settings: Settings, event: Event, detail: Mapping[str, Json]) -> None:

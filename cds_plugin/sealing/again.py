@@ -6,21 +6,14 @@ import fcntl
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from cds_plugin.durable import (
-    ORIGINALS_FOLDER,
-    QUARANTINE_FOLDER,
-    RESULTS_FOLDER,
-    SPOOL_FOLDER,
-    locked,
-    sync_file,
-)
+from cds_plugin.durable import STORED_FOLDERS, locked, sync_file
 from cds_plugin.errors import Refused
 from cds_plugin.sealing.sealed import HEAD_BYTES, key_id_of, sealed
 from cds_plugin.sealing.vault import PART, Vault
 
-PLACES = (SPOOL_FOLDER, RESULTS_FOLDER, ORIGINALS_FOLDER, QUARANTINE_FOLDER)
 OTHER_BYTES_NS = 1
 """The age of a file stays, but who compares times to find changed files must find it."""
 SEALED_SUFFIXES = frozenset({".dcm", ".json"})
@@ -31,18 +24,19 @@ def to_be_sealed(vault: Vault) -> list[Path]:
     keys = vault.keys()
     if keys is None:
         raise Refused("not_sealing", "storage.encryption_key_file is not set.", "Set it first.")
-    return [each for each in _stored(vault) if _key_id(each) != keys.newest.id]
+    return [file for file, key_id in _stored(vault) if key_id != keys.newest.id]
 
 
 def stored_by_key(vault: Vault) -> Iterator[bytes | None]:
     """Yield for each stored file the id of the key that sealed it, None for a plain one."""
-    yield from map(_key_id, _stored(vault))
+    yield from (key_id for _, key_id in _stored(vault))
 
 
 def seal_again(vault: Vault, file: Path) -> None:
     """Seal one file in place, durably; readers have the old or the new one.
 
-    The folder's lock keeps away whoever removes files or brings this one anew. Raises as `Vault.open` does.
+    The folder's lock keeps away whoever removes files or brings this one anew. Raises as `Vault.open` does:
+    FileNotFoundError for one that a purge removed meanwhile.
     """
     keys = vault.keys()
     assert keys is not None
@@ -58,16 +52,14 @@ def seal_again(vault: Vault, file: Path) -> None:
             os.utime(draft, ns=(facts.st_atime_ns, facts.st_mtime_ns + OTHER_BYTES_NS))
             draft.replace(file)
             os.fsync(folder)
-        except FileNotFoundError:
+        finally:
             draft.unlink(missing_ok=True)
 
 
-def _stored(vault: Vault) -> Iterator[Path]:
-    for place in PLACES:
+def _stored(vault: Vault) -> Iterator[tuple[Path, bytes | None]]:
+    """Yield every stored file with the id of its key; one that a purge removes meanwhile is passed over."""
+    for place in STORED_FOLDERS:
         found = (vault.directory / place).rglob("*")
-        yield from sorted(each for each in found if each.suffix in SEALED_SUFFIXES and each.is_file())
-
-
-def _key_id(file: Path) -> bytes | None:
-    with file.open("rb") as opened:
-        return key_id_of(opened.read(HEAD_BYTES))
+        for each in sorted(each for each in found if each.suffix in SEALED_SUFFIXES):
+            with suppress(FileNotFoundError), each.open("rb") as opened:
+                yield each, key_id_of(opened.read(HEAD_BYTES))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cds_plugin.durable import sync_folder
 from cds_plugin.errors import Refused
 
 KEY_BYTES = 32
@@ -50,7 +51,8 @@ def read_keys(file: Path, storage: Path) -> Keys:
     if file.resolve().is_relative_to(storage.resolve()):
         raise _wrong(file, "lies in the storage directory that it should protect", "Keep it elsewhere.")
     try:
-        facts, text = file.stat(), file.read_text(encoding="ascii")[: FILE_BYTES + 1]
+        with file.open(encoding="ascii") as opened:
+            facts, text = os.fstat(opened.fileno()), opened.read(FILE_BYTES + 1)
     except OSError as error:
         raise _wrong(file, f"can't be read ({error.strerror})", MAKE_ONE) from error
     except UnicodeDecodeError as error:
@@ -61,19 +63,38 @@ def read_keys(file: Path, storage: Path) -> Keys:
 
 
 def add_key(file: Path) -> Key:
-    """Write a new key behind those of a file, which is made where there is none; it seals from now on."""
+    """Write a new key behind those of a file, which is made where there is none; it seals from now on.
+
+    Durable before it returns: what it seals is lost without it. Who may read the file stays as it was. The
+    draft is taken before the old keys are read, so that of two who add one at once neither loses a key.
+    Raises OSError.
+    """
     key = Key(secrets.token_bytes(KEY_BYTES))
-    old = file.read_bytes() if file.exists() else b""
-    if old and not old.endswith(b"\n"):
-        old += b"\n"
+    file = file.resolve()
     draft = file.with_name(file.name + ".new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        opened.write(old + key.secret.hex().encode() + b"\n")
-        opened.flush()
-        os.fsync(opened.fileno())
-    draft.replace(file)
+    try:
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(_old_keys(file, descriptor) + key.secret.hex().encode() + b"\n")
+            opened.flush()
+            os.fsync(descriptor)
+        draft.replace(file)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(file.parent)
     return key
+
+
+def _old_keys(file: Path, draft: int) -> bytes:
+    """Return what a file of keys has, and give owner and mode of it to the draft that takes its place."""
+    if not file.exists():
+        return b""
+    facts, old = file.stat(), file.read_bytes()
+    if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(draft, facts.st_uid, facts.st_gid)
+    os.fchmod(draft, stat.S_IMODE(facts.st_mode))
+    return old if not old or old.endswith(b"\n") else old + b"\n"
 
 
 def _parsed(file: Path, text: str) -> Keys:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -102,11 +103,6 @@ class Vault:
             file.close()
             raise
 
-    def is_sealed(self, path: str | Path) -> bool:
-        """Return whether a file lies there sealed. Raises OSError."""
-        with (self.directory / path).open("rb") as file:
-            return key_id_of(file.read(len(MAGIC))) is not None
-
     def digest_of(self, path: str | Path) -> tuple[str, int]:
         """Return SHA-256 and number of the plain bytes. Raises as `open` does."""
         digest, size = hashlib.sha256(), 0
@@ -120,19 +116,20 @@ class Vault:
     def plain(self, path: str | Path) -> Iterator[Path]:
         """Yield a path under which the plain bytes can be read while the block runs.
 
-        It is the file itself where that is plain, else memory without a name. Raises as `open` does.
+        It is the open file itself where that is plain, so that one which is sealed meanwhile stays what it
+        was; else memory without a name. Raises as `open` does.
         """
-        if not self.is_sealed(path):
-            yield self.directory / path
-            return
-        memory = os.memfd_create("stored", os.MFD_CLOEXEC)
-        try:
-            with self.open(path) as file, os.fdopen(os.dup(memory), "wb") as copy:
-                while chunk := file.read(COPY_BYTES):
-                    copy.write(chunk)
-            yield Path(f"/proc/self/fd/{memory}")
-        finally:
-            os.close(memory)
+        with self.open(path) as found:
+            if not isinstance(getattr(found, "raw", None), SealedReader):
+                yield Path(f"/proc/self/fd/{found.fileno()}")
+                return
+            memory = os.memfd_create("stored", os.MFD_CLOEXEC)
+            try:
+                with os.fdopen(os.dup(memory), "wb") as copy:
+                    shutil.copyfileobj(found, copy, COPY_BYTES)
+                yield Path(f"/proc/self/fd/{memory}")
+            finally:
+                os.close(memory)
 
     def as_kept(self, content: bytes) -> bytes:
         """Return what is to be written for an object that is in memory."""

@@ -22,6 +22,7 @@ from cds_plugin.config import Settings, load_settings
 from cds_plugin.config.machine import Storage
 from cds_plugin.errors import Refused
 from cds_plugin.receive.spool import Spool
+from cds_plugin.sealing.again import seal_again
 from cds_plugin.sealing.keys import Key, Keys, add_key, read_keys
 from cds_plugin.sealing.sealed import (
     CHUNK_BYTES,
@@ -239,6 +240,34 @@ def run(folder: Path, vault: Vault, *words: str) -> str:
 def listed(folder: Path, vault: Vault) -> dict[str, int]:
     lines = map(json.loads, run(folder, vault, "list", "--json").splitlines())
     return {each["key"]: each["files"] for each in lines}
+
+
+def test_another_key_leaves_the_file_to_who_may_read_it_and_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    file, link = tmp_path / "real" / "keys", tmp_path / "keys"
+    link.symlink_to(file)
+    first = add_key(link)
+    file.chmod(0o640)
+    group = 4711 if os.geteuid() == 0 else os.getegid()
+    os.chown(file, -1, group)
+    second = add_key(link)
+    keys = read_keys(link, tmp_path / "var")
+    assert link.is_symlink() and (keys.newest, set(keys.by_id)) == (second, {first.id, second.id})
+    assert (file.stat().st_mode & 0o777, file.stat().st_gid) == (0o640, group)
+    assert [each.name for each in file.parent.iterdir()] == ["keys"]
+
+
+def test_what_is_sealed_while_it_is_read_stays_what_it_was(vault: Vault) -> None:
+    file = vault.directory / "spool" / "one.dcm"
+    file.write_bytes(b"one")
+    with vault.plain("spool/one.dcm") as path:
+        seal_again(vault, file)
+        assert path.read_bytes() == b"one"
+    assert b"one" not in file.read_bytes() and vault.open(file).read() == b"one"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(SealBroken):
+        seal_again(vault, file)
+    assert list(file.parent.iterdir()) == [file], "no draft is left"
 
 
 def test_a_key_file_that_vanishes_leaves_a_running_process_its_keys(vault: Vault) -> None:

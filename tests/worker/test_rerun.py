@@ -172,6 +172,11 @@ def test_a_study_on_hold_is_released(home: Home, analyst: Analyst, a_study: Stud
     assert home.status(study).stage == "conflict"
     code, (shown,) = run(home, "release", study)
     assert code == 0 and [each["pictures"] for each in shown["patients"]] == [1, 1]
+    exchange_files(home)
+    assert run(home, "release", study)[0] == 1, (
+        "a file that is not the one received says nothing of a patient"
+    )
+    exchange_files(home)
     right = str(dcmread(files[0]).PatientID)
     assert run(home, "release", study, "--patient", right)[0] == 2, "a reason is needed"
     assert run(home, "release", study, "--patient", "NOBODY", "--reason", "x")[0] == 1
@@ -182,6 +187,14 @@ def test_a_study_on_hold_is_released(home: Home, analyst: Analyst, a_study: Stud
     assert (status.stage, status.instances) == ("complete", 1)
     assert {each.source for each in status.results} == {f"{study}.1"}
     assert run(home, "release", study)[0] == 1, "it is not on hold any more"
+
+
+def exchange_files(home: Home) -> None:
+    """Let two stored files change places, as who can write the disk may."""
+    one, other = (home.settings.storage.directory / "spool").rglob("*.dcm")
+    aside = one.rename(one.with_suffix(".aside"))
+    other.rename(one)
+    aside.rename(other)
 
 
 def test_other_settings_are_another_recipe(analyst: Analyst) -> None:
