@@ -18,6 +18,8 @@ QUARANTINE_FOLDER = "quarantine"
 ORIGINALS_FOLDER = "originals"
 STORED_FOLDERS = (SPOOL_FOLDER, RESULTS_FOLDER, ORIGINALS_FOLDER, QUARANTINE_FOLDER)
 """Folders whose files are kept; what is still coming in was acknowledged to nobody."""
+PART = ".part"
+"""The end of the name of what is being written; left behind it is garbage."""
 PRIVATE = 0o700
 """Folders hold patient data: only the account that runs the product may look."""
 

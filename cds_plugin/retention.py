@@ -18,14 +18,15 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from cds_db import retention
-from cds_db.retention import Limits, Marked
+from cds_db.retention import DueFile, Limits, Marked
 from cds_db.session import snapshot, transaction
 from cds_db.sparing import Spared
 from cds_plugin.config import Settings
-from cds_plugin.durable import QUARANTINE_FOLDER, locked
+from cds_plugin.durable import PART, QUARANTINE_FOLDER, is_stored, locked
 
 QUARANTINED_AT_ONCE = 500
 """Objects of the quarantine that one audit row names."""
+OBJECT, NOTE = ".dcm", ".json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,50 +63,58 @@ class Purge:
 
         First comes what others left marked. Whoever has something else to do may stop after any piece.
         """
-        yield from self._left()
+        stuck: set[DueFile] = set()
+        yield from self._left(stuck)
         with snapshot(self.engine) as session:
             studies = retention.overdue_studies(session, self.limits)
         for study in studies:
             while (marked := self._mark(study)).files:
                 yield marked
-                yield from self._left()
+                yield from self._left(stuck)
         for some in self._old_in_quarantine():
             yield Marked("", quarantined=self._purge_quarantined(some))
 
     def unfinished(self) -> int:
         """Return how many marked files are still there: their folder was busy, or the storage is away."""
         with snapshot(self.engine) as session:
-            return len(retention.due_files(session))
+            return retention.due_count(session)
 
     def _mark(self, study: str) -> Marked:
         with transaction(self.engine) as session:
             return retention.mark(session, study, self.limits, now=self.now, actor=self.actor)
 
-    def _left(self) -> Iterator[Marked]:
-        while self._remove_some():
+    def _left(self, stuck: set[DueFile]) -> Iterator[Marked]:
+        """Remove what is marked; what can't be removed now joins `stuck` and holds up nothing else."""
+        while self._remove_some(stuck):
             yield Marked("")
 
-    def _remove_some(self) -> bool:
-        """Remove files that are marked; return whether any was. Not while a backup copies them."""
+    def _remove_some(self, stuck: set[DueFile]) -> bool:
+        """Try to remove some files that are marked; return whether any was tried. Not while a backup runs."""
         with suppress(BlockingIOError, FileNotFoundError), self._no_backup():
-            return self._remove_marked()
+            return self._remove_marked(stuck)
         return False
 
     def _no_backup(self) -> AbstractContextManager[int]:
         return locked(self.settings.storage.directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _remove_marked(self) -> bool:
+    def _remove_marked(self, stuck: set[DueFile]) -> bool:
         with snapshot(self.engine) as session:
-            files = retention.due_files(session)
-        gone = [each for each in files if all([self._is_removed(path) for path in each.paths])]
+            files = set(retention.due_files(session, beside=len(stuck))) - stuck
+        gone = {each for each in files if all([self._is_removed(path) for path in each.paths])}
+        stuck |= files - gone
         if gone:
             with transaction(self.engine) as session:
                 retention.note_gone(session, gone, now=datetime.now(UTC))
-        return bool(gone)
+        return bool(files)
 
     def _is_removed(self, path: str) -> bool:
-        """Remove a file no row wants any more; False where its folder is busy or the storage is away."""
+        """Remove a file no row wants any more; False where that can't be done now.
+
+        Its folder is busy, the storage is away or fails, or somebody changed the path to one not ours.
+        """
         file = self.settings.storage.directory / path
+        if not is_stored(path):
+            return False
         try:
             with locked(file.parent, fcntl.LOCK_EX | fcntl.LOCK_NB) as descriptor:
                 with snapshot(self.engine) as session:
@@ -113,10 +122,10 @@ class Purge:
                 if not wanted:
                     file.unlink(missing_ok=True)
                     os.fsync(descriptor)
-        except BlockingIOError:
-            return False
         except FileNotFoundError:
             return file.parent.parent.is_dir()
+        except OSError:
+            return False
         return True
 
     def _old_in_quarantine(self) -> Iterator[list[Path]]:
@@ -125,8 +134,11 @@ class Purge:
             yield found[start : start + QUARANTINED_AT_ONCE]
 
     def _quarantined(self) -> list[Path]:
-        folder = self.settings.storage.directory / QUARANTINE_FOLDER
-        return sorted(folder.glob("*.dcm")) if self.settings.retention.quarantine_days is not None else []
+        """Return the objects, and what a crash left of one: a note alone, a draft."""
+        if self.settings.retention.quarantine_days is None:
+            return []
+        found = sorted((self.settings.storage.directory / QUARANTINE_FOLDER).glob("*"))
+        return [each for each in found if each.suffix != NOTE or not each.with_suffix(OBJECT).exists()]
 
     def _is_old(self, quarantined: Path) -> bool:
         days = self.settings.retention.quarantine_days
@@ -152,11 +164,11 @@ class Purge:
             old = [each for each in some if self._is_old(each)]
             if not old:
                 return 0
-            names = [each.stem for each in old]
+            names = [each.stem for each in old if each.suffix != PART]
             with transaction(self.engine) as session:
                 retention.note_quarantine(session, rule, names, now=self.now, actor=self.actor)
             for each in old:
-                each.with_suffix(".json").unlink(missing_ok=True)
-                each.unlink()
+                each.with_suffix(NOTE).unlink(missing_ok=True)
+                each.unlink(missing_ok=True)
             os.fsync(descriptor)
         return len(old)

@@ -27,7 +27,7 @@ from cds_db.session import transaction
 from cds_plugin.backup.manifest import FILES, FORMAT, Manifest, lines_of
 from cds_plugin.backup.places import Target, opened_target, scratch_folder
 from cds_plugin.config import Settings
-from cds_plugin.durable import QUARANTINE_FOLDER, locked
+from cds_plugin.durable import PART, QUARANTINE_FOLDER, locked
 
 MISSING_NAMED = 1000
 """The manifest and the audit row name so many missing files; their number stands beside them."""
@@ -104,7 +104,8 @@ def _files_stay(storage: Path) -> Iterator[None]:
 
 
 def _quarantined(storage: Path) -> list[Path]:
-    return sorted(each for each in (storage / QUARANTINE_FOLDER).glob("*") if each.is_file())
+    found = (storage / QUARANTINE_FOLDER).glob("*")
+    return sorted(each for each in found if each.is_file() and each.suffix != PART)
 
 
 def _put_database(target: Target, scratch: Path, folder: str, sums: dict[str, str]) -> int:

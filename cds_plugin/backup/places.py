@@ -19,13 +19,12 @@ from typing import BinaryIO, cast
 import structlog
 
 from cds_plugin.backup.manifest import FILES, MANIFEST, MANIFEST_BYTES, Manifest, manifest_of, sums_of
-from cds_plugin.durable import PRIVATE, locked, sync_file, sync_folder
+from cds_plugin.durable import PART, PRIVATE, locked, sync_file, sync_folder
 from cds_plugin.errors import Refused
 
 CHUNK_BYTES = 1 << 20
 PRIVATE_FILE = 0o600
 TAR = ".tar"
-PART = ".part"
 SCRATCH = ".cds-backup-"
 OURS = re.compile(
     rf"{FILES}|database-[0-9TZ]+|(SHA256SUMS-[0-9TZ]+|settings-[0-9TZ]+\.json|manifest\.json)(\.part)?"

@@ -26,9 +26,9 @@ from cds_db.migrate import Schema, schema
 from cds_db.processes import alive
 from cds_db.session import open_engine, snapshot, transaction
 from cds_plugin.backup.manifest import FILES, Manifest
-from cds_plugin.backup.places import PART, Source, copied, damaged, new_private
+from cds_plugin.backup.places import Source, copied, damaged, new_private
 from cds_plugin.config import Settings
-from cds_plugin.durable import PRIVATE, STORED_FOLDERS, locked, sync_folder
+from cds_plugin.durable import PART, PRIVATE, STORED_FOLDERS, locked, sync_folder
 from cds_plugin.errors import Refused
 from cds_plugin.sealing.vault import incoming_of
 

@@ -112,4 +112,5 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     for reason, number in document["spared"].items():
         yield f"    {number} older files stay: {WORDS[reason]}"
     if document["unfinished"]:
-        yield f"    {document['unfinished']} marked files are still there; the next purge removes them"
+        why = "their folder is busy, a backup runs, or the storage fails"
+        yield f"    {document['unfinished']} marked files are still there: {why}; the next purge tries again"

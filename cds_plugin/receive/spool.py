@@ -100,8 +100,8 @@ class Spool:
     def kept_original(self, arrived: Path, sha256: str) -> Iterator[str]:
         """Move the bytes that a repair replaces to the originals, durably; yield their relative path.
 
-        Until the block ends no purge touches them: commit the object's row inside. No sweep looks there: what
-        a sender really sent stays as long as the repaired file does.
+        Until the block ends neither purge nor orphan sweep touches them: commit the object's row inside. What
+        a sender really sent stays as long as the repaired file does; of duplicates, that of the first one.
         """
         folder = self.originals / sha256[:2]
         if not folder.is_dir():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 from celery import Celery
@@ -27,6 +28,7 @@ from cds_db.stages import IllegalMove, JobKind
 from cds_db.waits import ANALYSIS_WITHIN
 from cds_plugin.config import Settings
 from cds_plugin.durable import (
+    ORIGINALS_FOLDER,
     ORPHAN_GRACE_SECONDS,
     PREFIXES,
     RESULTS_FOLDER,
@@ -47,7 +49,11 @@ STATES_SECONDS = 15.0
 """How often states that wait are looked at; their limits are hours."""
 ORPHANS_SECONDS = 30.0
 """One of 256 folders at a time: a round takes two hours."""
-ROWS_OF = {SPOOL_FOLDER: Instance.path, RESULTS_FOLDER: Result.path}
+ROWS_OF: dict[str, InstrumentedAttribute[Any]] = {
+    SPOOL_FOLDER: Instance.path,
+    ORIGINALS_FOLDER: Instance.original_path,
+    RESULTS_FOLDER: Result.path,
+}
 """Folders below the storage directory, and the paths of their files that rows speak of."""
 PATHS_PER_QUERY = 500
 """Databases bound the parameters of a statement."""
@@ -201,7 +207,7 @@ class Sweeper:
                 studies.forget_listener(session, listener)
 
     def _remove_orphans(self) -> None:
-        """Look at one folder of the spool and one of the results; the next time at the next ones."""
+        """Look at one folder of each kind; the next time at the next ones."""
         prefix = PREFIXES[self._next_prefix]
         self._next_prefix = (self._next_prefix + 1) % len(PREFIXES)
         for place, paths in ROWS_OF.items():
@@ -242,7 +248,7 @@ class Sweeper:
         return True
 
 
-def _known(session: Session, column: InstrumentedAttribute[str], paths: Sequence[str]) -> set[str]:
+def _known(session: Session, column: InstrumentedAttribute[Any], paths: Sequence[str]) -> set[str]:
     known: set[str] = set()
     for start in range(0, len(paths), PATHS_PER_QUERY):
         some = column.in_(paths[start : start + PATHS_PER_QUERY])

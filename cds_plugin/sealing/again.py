@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from cds_plugin.durable import STORED_FOLDERS, locked, sync_file
+from cds_plugin.durable import PART, STORED_FOLDERS, locked, sync_file
 from cds_plugin.errors import Refused
 from cds_plugin.sealing.sealed import HEAD_BYTES, key_id_of, sealed
-from cds_plugin.sealing.vault import PART, Vault
+from cds_plugin.sealing.vault import Vault
 
 OTHER_BYTES_NS = 1
 """The age of a file stays, but who compares times to find changed files must find it."""

@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from cds_plugin.config import Settings
-from cds_plugin.durable import sync_file
+from cds_plugin.durable import PART, sync_file
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.sealing.keys import Keys, read_keys
 from cds_plugin.sealing.sealed import MAGIC, SealedReader, key_id_of, sealed
 
 COPY_BYTES = 1 << 20
-PART = ".part"
-"""What is being written; without its final name it is garbage, which sweeps remove where they look."""
 MEMORY = Path("/dev/shm")
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 

@@ -290,8 +290,11 @@ def _stored(session: Session, received: ReceivedInstance, now: datetime) -> Stor
 
 
 def _again(session: Session, same: Instance, values: Mapping[str, Any]) -> StoredInstance:
-    """Return a duplicate; where a retention rule had its file removed, the row vouches for the new one."""
-    places = ("path", "size_bytes", "original_path", "original_sha256")
+    """Return a duplicate; where a retention rule had its file removed, the row vouches for the new one.
+
+    Its age counts from now on, or the next purge would remove it before anybody made use of it.
+    """
+    places = ("path", "size_bytes", "original_path", "original_sha256", "received_at")
     anew = session.scalar(
         update(Instance)
         .where(Instance.id == same.id, Instance.purging_since.is_not(None))

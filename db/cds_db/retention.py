@@ -106,6 +106,8 @@ def spared(session: Session, limits: Limits) -> dict[Spared, int]:
         for reason, condition in _reasons(subject, limit).items():
             number = session.scalar(_old(subject, limit, select(func.count())).where(condition)) or 0
             counted[reason] = counted.get(reason, 0) + number
+    if limits.pictures is not None:
+        counted[Spared.ASKED_FOR] = len(_asked_of_us(session, limits.pictures))
     return {reason: number for reason, number in counted.items() if number}
 
 
@@ -125,25 +127,31 @@ def mark(session: Session, study_instance_uid: str, limits: Limits, *, now: date
     return marked
 
 
-def due_files(session: Session) -> list[DueFile]:
-    """Return marked files that nobody has seen gone yet, the oldest marks first."""
+def due_files(session: Session, beside: int = 0) -> list[DueFile]:
+    """Return marked files that nobody has seen gone yet, the oldest marks first; `beside` more than usual."""
     pictures = (
         select(Instance.id, Instance.path, Instance.original_path)
         .where(*_is_due(Instance))
         .order_by(Instance.purging_since, Instance.id)
-        .limit(REMOVED_AT_ONCE)
+        .limit(REMOVED_AT_ONCE + beside)
     )
     results = (
         select(Result.sop_instance_uid, Result.path)
         .where(*_is_due(Result))
         .order_by(Result.purging_since, Result.sop_instance_uid)
-        .limit(REMOVED_AT_ONCE)
+        .limit(REMOVED_AT_ONCE + beside)
     )
     found = [
         DueFile(key, False, (path, *([original] if original else [])))
         for key, path, original in session.execute(pictures)
     ]
     return [*found, *(DueFile(key, True, (path,)) for key, path in session.execute(results))]
+
+
+def due_count(session: Session) -> int:
+    """Return how many files are marked and were not seen gone yet."""
+    counts = (select(func.count()).where(*_is_due(subject)) for subject in (Instance, Result))
+    return sum(session.scalar(each) or 0 for each in counts)
 
 
 def is_wanted(session: Session, path: str) -> bool:
@@ -241,9 +249,24 @@ def _rows(
 ) -> Sequence[Any]:
     wanted = select(_key(subject).label("id"), subject.sop_instance_uid, subject.sha256, subject.size_bytes)
     chosen = _chosen(subject, limit, wanted).where(_study_of(subject) == study_instance_uid)
-    rows = session.execute(chosen.order_by(_key(subject)).limit(most)).all()
-    asked = _asked_for(session, {row.sop_instance_uid for row in rows}) if subject is Instance else set()
-    return [row for row in rows if row.sop_instance_uid not in asked]
+    chosen, passed = chosen.order_by(_key(subject)).limit(most), 0
+    while True:
+        rows = session.execute(chosen.offset(passed)).all()
+        asked = _asked_for(session, {row.sop_instance_uid for row in rows}) if subject is Instance else set()
+        left = [row for row in rows if row.sop_instance_uid not in asked]
+        if left or most is None or len(rows) < most:
+            return left
+        passed += most
+
+
+def _asked_of_us(session: Session, limit: Limit) -> set[str]:
+    """Return the old instances that stay for a storage commitment request alone."""
+    pending = select(Commitment.id).where(Commitment.state == CommitmentState.PENDING).limit(1)
+    if session.scalar(pending) is None:
+        return set()
+    return _asked_for(
+        session, set(session.scalars(_chosen(Instance, limit, select(Instance.sop_instance_uid))))
+    )
 
 
 def _asked_for(session: Session, uids: set[str]) -> set[str]:

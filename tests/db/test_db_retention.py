@@ -129,6 +129,7 @@ def test_an_object_that_comes_again_takes_its_mark_away(engine: Engine) -> None:
         first, second = session.scalars(select(Instance).order_by(Instance.id))
         assert (first.path, first.purging_since, first.purged_at) == ("spool/new.dcm", None, None)
         assert second.purged_at == LATER
+        assert (first.received_at, overdue(engine)) == (LATER, []), "the next purge would take it again"
         assert retention.is_wanted(session, "spool/new.dcm") and not retention.is_wanted(session, second.path)
         row = session.scalars(select(AuditEntry).where(AuditEntry.event == "instance-duplicate")).one()
     assert row.detail["kept_anew"] is True
@@ -203,16 +204,20 @@ def test_what_may_still_be_needed_stays(
     assert "files-purged" not in events(engine)
 
 
-def test_what_a_commitment_request_asks_for_stays_until_it_is_answered(engine: Engine) -> None:
+def test_what_a_commitment_request_asks_for_stays_until_it_is_answered(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "MARKED_AT_ONCE", 1)
     delivered(engine)
-    wanted = (Reference("1.2", f"{STUDY}.2"),)
+    wanted = (Reference("1.2", f"{STUDY}.1"),)
     with transaction(engine) as session:
         request = CommitmentRequest("CAMERA", "192.0.2.7", "1.2.3.4", wanted)
         commitment.record_request(session, request, now=NOW)
-    assert marked(engine).pictures == (f"{STUDY}.1",)
+    assert spared(engine, Limits(OLD)) == {Spared.ASKED_FOR: 1}
+    assert [marked(engine, Limits(OLD)).pictures for _ in range(2)] == [(f"{STUDY}.2",), ()]
     with transaction(engine) as session:
         commitment.note_reported(session, 1, {}, now=LATER, actor="commitment")
-    assert marked(engine).pictures == (f"{STUDY}.2",)
+    assert marked(engine).pictures == (f"{STUDY}.1",)
 
 
 def test_a_failure_counts_no_more_once_a_later_revision_is_complete(engine: Engine) -> None:

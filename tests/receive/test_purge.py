@@ -17,7 +17,7 @@ import pytest
 from drawn_objects import SEGMENTATION, a_photograph
 from parts import settings_file
 from pydicom.uid import generate_uid
-from sqlalchemy import select
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 from ward import Ward
 
@@ -108,9 +108,11 @@ def test_the_command_says_what_would_go_and_removes_it(ward: Ward, tmp_path: Pat
     with ward.listening():
         files = a_complete_study(ward)
         assert ward.sent(a_photograph(), unparsable) == [0, 0xA900], "one is still being received"
+    for left_by_a_crash in ("note.json", "draft.part"):
+        (ward.directory / "quarantine" / left_by_a_crash).write_bytes(b"")
     would, total = purged(ward, tmp_path, "--dry-run")
     assert len(would["pictures"]) == len(would["results"]) == 2
-    assert (total["pictures"], total["results"], total["quarantined"]) == (2, 2, 1)
+    assert (total["pictures"], total["results"], total["quarantined"]) == (2, 2, 3)
     assert total["size_bytes"] == sum(file.stat().st_size for file in files)
     assert total["spared"] == {"at_work": 1} and total["unfinished"] == 0
     assert set(files) <= set(files_of(ward)), "nothing was removed"
@@ -120,7 +122,7 @@ def test_the_command_says_what_would_go_and_removes_it(ward: Ward, tmp_path: Pat
     assert left.parent.parent.name == "spool" and left not in files
     assert purged(ward, tmp_path)[-1]["studies"] == 0
     (quarantined,) = ward.audit("quarantine-purged")
-    assert len(quarantined.detail["sha256"]) == 1 and quarantined.detail["rule"] == "quarantine_days = 1e-09"
+    assert len(quarantined.detail["sha256"]) == 2 and quarantined.detail["rule"] == "quarantine_days = 1e-09"
     assert_sound(ward)
 
 
@@ -230,6 +232,23 @@ def test_a_storage_that_is_away_settles_nothing(ward: Ward) -> None:
     assert a_purge(ward).unfinished() == 0 and files_of(ward) == []
 
 
+def test_what_can_not_be_removed_holds_up_nothing_else(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "REMOVED_AT_ONCE", 1)
+    with ward.listening():
+        a_complete_study(ward)
+    fails, elsewhere = (ward.directory / each.path for each in ward.instances())
+    fails.unlink()
+    fails.mkdir()
+    outside = elsewhere.rename(ward.directory.with_name("outside"))
+    with transaction(ward.engine) as session:
+        changed = update(Instance).where(Instance.path == str(elsewhere.relative_to(ward.directory)))
+        session.execute(changed.values(path="../outside"))
+    for _ in range(2):
+        assert sum(marked.files for marked in a_purge(ward).pieces()) in (0, 4)
+    assert outside.exists(), "who changes a row removes nothing that is not ours"
+    assert files_of(ward) == [] and a_purge(ward).unfinished() == 2
+
+
 def test_the_sweeper_purges_where_the_settings_say_so_and_knows_its_orphans(ward: Ward) -> None:
     ward.settings = ward.settings.model_copy(update={"broker": Broker(url="redis://127.0.0.1:1/0")})
     with ward.listening():
@@ -242,12 +261,16 @@ def test_the_sweeper_purges_where_the_settings_say_so_and_knows_its_orphans(ward
     (left,) = [ward.instances()[0]]
     file = ward.directory / left.path
     file.write_bytes(b"moved in by a sender that died before its row was committed")
-    os.utime(file, (0, 0))
+    original = ward.directory / "originals" / left.sha256[:2] / "of-no-row.dcm"
+    original.parent.mkdir()
+    original.write_bytes(b"kept by who died before the row of the repaired one was committed")
+    for each in (file, original):
+        os.utime(each, (0, 0))
     with snapshot(ward.engine) as session:
         assert session.scalars(select(Result)).first() is not None, "rows stay"
     sweeper._next_prefix = int(left.sha256[:2], 16)
     sweeper._last_run.clear()
-    assert sweeper.tick() and not file.exists()
+    assert sweeper.tick() and not file.exists() and not original.exists()
 
 
 def a_sweeper(ward: Ward, rule: Retention) -> Sweeper:
