@@ -11,13 +11,16 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from cds_db.migrate import Schema, SchemaBusy, SchemaForeign, compared, current, needed
+from cds_db.migrate import Schema, SchemaBusy, SchemaForeign, compared, current, needed, upgrade
 from cds_db.session import open_engine
 from cds_plugin.config import Settings
 from cds_plugin.errors import Refused, Unavailable
 
 UPGRADE = "Run: cds-plugin db upgrade"
 UPDATE = "Update this installation: the database was upgraded by a later version."
+
+RESTORE_MARK = "restore-unfinished"
+"""A file in the storage directory from the first change of a restore to its last."""
 
 log = structlog.get_logger()
 
@@ -26,8 +29,9 @@ def open_database(settings: Settings) -> Engine:
     """Return an engine on a database that this version can work with, for who lives with its failures.
 
     A newer schema of the same generation only has more than is needed: the process works, and logs it.
-    Raises Refused for another schema, Unavailable where nobody answers.
+    Raises Refused for another schema or an unfinished restore, Unavailable where nobody answers.
     """
+    check_restored(settings)
     with database_failures():
         version = current(settings.database.url)
     found = compared(version)
@@ -37,6 +41,24 @@ def open_database(settings: Settings) -> Engine:
         action = UPDATE if found is Schema.FOREIGN else UPGRADE
         raise Refused("database_not_current", described(found, version), action)
     return open_engine(settings.database.url)
+
+
+def upgrade_database(settings: Settings) -> None:
+    """Create or upgrade the database. Raises Refused and Unavailable as `open_database` does."""
+    check_restored(settings)
+    with database_failures():
+        upgrade(settings.database.url)
+
+
+def check_restored(settings: Settings) -> None:
+    """Raise Refused where a restore was interrupted: files and database are not of one state."""
+    mark = settings.storage.directory / RESTORE_MARK
+    if mark.exists():
+        raise Refused(
+            "restore_unfinished",
+            "A restore into this installation was interrupted.",
+            f"Begin it anew with --replace, or put back by hand what lay here and remove {mark}.",
+        )
 
 
 def described(found: Schema, version: str | None) -> str:

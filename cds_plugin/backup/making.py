@@ -10,27 +10,36 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Engine
 
 from cds_db import audit
-from cds_db.copying import copy_out
+from cds_db.copying import Copied, copy_out
 from cds_db.events import Event, Outcome
 from cds_db.migrate import needed
 from cds_db.session import transaction
 from cds_plugin.backup.manifest import FILES, FORMAT, Manifest, lines_of
-from cds_plugin.backup.places import Target, opened_target, scratch_folder
+from cds_plugin.backup.places import Target, opened_target
 from cds_plugin.config import Settings
-from cds_plugin.durable import PART, QUARANTINE_FOLDER, locked
+from cds_plugin.durable import PART, QUARANTINE_FOLDER, is_stored, locked
 
+SCRATCH = ".cds-backup-"
 MISSING_NAMED = 1000
 """The manifest and the audit row name so many missing files; their number stands beside them."""
+
+
+log = structlog.get_logger("backup")
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +57,73 @@ def back_up(
     *,
     now: datetime,
     actor: str,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Made:
     """Make a backup at `out`; `progress` is told how many files are done, of how many.
 
-    A file that a row speaks of and that is not there makes no backup fail: it is named. Raises Refused.
+    A file that a row speaks of and that is not there makes no backup fail: it is named. Raises Refused, and
+    OSError where a disk fails.
     """
-    stamp = now.strftime("%Y%m%dT%H%M%S%fZ")
     storage = settings.storage.directory
     with opened_target(out) as target, _files_stay(storage):
-        sums: dict[str, str] = {}
+        draft = _Draft(target, now.strftime("%Y%m%dT%H%M%S%fZ"))
         quarantined = [each.relative_to(storage).as_posix() for each in _quarantined(storage)]
-        with scratch_folder(out.parent) as scratch:
+        with _scratch_folder(out.parent) as scratch:
             copied = copy_out(engine, scratch)
-            size = _put_database(target, scratch, f"database-{stamp}", sums)
-        size += _put_settings(target, settings, stamp, sums)
-        wanted = [*copied.files, *quarantined]
-        missing: list[str] = []
+            draft.put_database(scratch)
+        draft.put_settings(settings)
+        draft.put_files(storage, [*copied.files, *quarantined], progress)
+        manifest = draft.finish(copied, now)
+    _audit(engine, manifest, len(draft.missing), now, actor)
+    return Made(manifest, len(draft.missing))
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A backup that is being made: what is in it so far, and which files were not there."""
+
+    target: Target
+    stamp: str
+    sums: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def put(self, name: str, source: Path) -> None:
+        """Copy a file under a name."""
+        self.sums[name], length = self.target.put(name, source)
+        self.size_bytes += length
+
+    def put_database(self, scratch: Path) -> None:
+        """Copy the files of the database."""
+        for file in sorted(scratch.iterdir()):
+            self.put(f"database-{self.stamp}/{file.name}", file)
+
+    def put_settings(self, settings: Settings) -> None:
+        """Write the settings for a person to read, without passwords; nobody restores them."""
+        name = f"settings-{self.stamp}.json"
+        content = (json.dumps(settings.redacted(), indent=2, sort_keys=True) + "\n").encode()
+        self.target.write(name, content)
+        self.sums[name] = hashlib.sha256(content).hexdigest()
+        self.size_bytes += len(content)
+
+    def put_files(self, storage: Path, wanted: Sequence[str], progress: Progress) -> None:
+        """Copy stored files; one that is not there, or whose path leads out of the storage, is noted."""
         for number, path in enumerate(wanted):
             progress(number, len(wanted))
             try:
-                sums[f"{FILES}/{path}"], length = target.put(f"{FILES}/{path}", storage / path)
-                size += length
+                if not is_stored(path):
+                    raise FileNotFoundError
+                self.put(f"{FILES}/{path}", storage / path)
             except FileNotFoundError:
-                missing.append(path)
+                self.missing.append(path)
         progress(len(wanted), len(wanted))
-        lines = lines_of(sums)
+
+    def finish(self, copied: Copied, now: datetime) -> Manifest:
+        """Write the list and the manifest; only now there is a backup."""
+        lines = lines_of(self.sums)
         manifest = Manifest(
             format=FORMAT,
-            stamp=stamp,
+            stamp=self.stamp,
             created_at=now.isoformat(),
             software=version("cds-plugin"),
             engine=copied.engine,
@@ -84,15 +131,35 @@ def back_up(
             columns=copied.columns,
             sealed=copied.sealed,
             head=copied.head,
-            files=len(sums),
-            size_bytes=size,
+            files=len(self.sums),
+            size_bytes=self.size_bytes,
             sums_sha256=hashlib.sha256(lines).hexdigest(),
-            missing=tuple(missing[:MISSING_NAMED]),
+            missing=tuple(self.missing[:MISSING_NAMED]),
         )
-        target.write(manifest.sums, lines)
-        target.finish(manifest, sums.keys())
-    _audit(engine, manifest, len(missing), now, actor)
-    return Made(manifest, len(missing))
+        self.target.write(manifest.sums, lines)
+        self.target.finish(manifest, self.sums.keys())
+        return manifest
+
+
+@contextmanager
+def _scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield a private folder in `parent`, locked; those that killed backups left there are removed."""
+    for left in parent.glob(f"{SCRATCH}*"):
+        _remove_unused(left)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=SCRATCH) as name, locked(Path(name), fcntl.LOCK_EX):
+        yield Path(name)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a folder that nobody works in; another user's is left to him."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    with (
+        suppress(BlockingIOError, FileNotFoundError, PermissionError),
+        locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB),
+    ):
+        shutil.rmtree(folder)
+        log.warning("removed-what-an-interrupted-backup-left", folder=str(folder))
 
 
 @contextmanager
@@ -106,23 +173,6 @@ def _files_stay(storage: Path) -> Iterator[None]:
 def _quarantined(storage: Path) -> list[Path]:
     found = (storage / QUARANTINE_FOLDER).glob("*")
     return sorted(each for each in found if each.is_file() and each.suffix != PART)
-
-
-def _put_database(target: Target, scratch: Path, folder: str, sums: dict[str, str]) -> int:
-    size = 0
-    for file in sorted(scratch.iterdir()):
-        sums[f"{folder}/{file.name}"], length = target.put(f"{folder}/{file.name}", file)
-        size += length
-    return size
-
-
-def _put_settings(target: Target, settings: Settings, stamp: str, sums: dict[str, str]) -> int:
-    """Write the settings for a person to read, without passwords; nobody restores them."""
-    name = f"settings-{stamp}.json"
-    content = (json.dumps(settings.redacted(), indent=2, sort_keys=True) + "\n").encode()
-    target.write(name, content)
-    sums[name] = hashlib.sha256(content).hexdigest()
-    return len(content)
 
 
 def _audit(engine: Engine, manifest: Manifest, missing: int, now: datetime, actor: str) -> None:

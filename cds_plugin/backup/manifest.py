@@ -41,7 +41,7 @@ class Manifest:
     size_bytes: int
     sums_sha256: str
     missing: tuple[str, ...]
-    """Files that rows speak of and that were not there, or not as they were recorded."""
+    """Files that rows speak of and that were not there, up to a thousand."""
 
     @property
     def sums(self) -> str:

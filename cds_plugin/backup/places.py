@@ -6,17 +6,13 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import tarfile
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, cast
-
-import structlog
+from typing import BinaryIO, Protocol, cast
 
 from cds_plugin.backup.manifest import FILES, MANIFEST, MANIFEST_BYTES, Manifest, manifest_of, sums_of
 from cds_plugin.durable import PART, PRIVATE, locked, sync_file, sync_folder
@@ -25,13 +21,17 @@ from cds_plugin.errors import Refused
 CHUNK_BYTES = 1 << 20
 PRIVATE_FILE = 0o600
 TAR = ".tar"
-SCRATCH = ".cds-backup-"
 OURS = re.compile(
     rf"{FILES}|database-[0-9TZ]+|(SHA256SUMS-[0-9TZ]+|settings-[0-9TZ]+\.json|manifest\.json)(\.part)?"
 )
 """What a backup that was interrupted may have left in a folder before it had a manifest."""
 
-log = structlog.get_logger("backup")
+
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
 
 
 class Target(ABC):
@@ -51,11 +51,16 @@ class Target(ABC):
 
 
 class FolderTarget(Target):
-    """A folder. A file that an earlier backup has, unchanged since, is not copied again."""
+    """A folder. A file that an earlier backup has, unchanged since, is not copied again.
+
+    What changed since (it was sealed, say) lies beside the earlier one until the end: a backup that is
+    interrupted leaves the earlier one whole.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known = _known_sums(folder)
+        self._changed: list[tuple[Path, Path]] = []
 
     def put(self, name: str, source: Path) -> tuple[str, int]:
         target = self._folder / name
@@ -69,7 +74,10 @@ class FolderTarget(Target):
             copy.flush()
             os.fsync(copy.fileno())
         os.utime(draft, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-        draft.replace(target)
+        if name in self._known:
+            self._changed.append((draft, target))
+        else:
+            draft.replace(target)
         return sha256, size
 
     def write(self, name: str, content: bytes) -> None:
@@ -82,6 +90,8 @@ class FolderTarget(Target):
         draft.replace(target)
 
     def finish(self, manifest: Manifest, names: Collection[str]) -> None:
+        for draft, target in self._changed:
+            draft.replace(target)
         self._sync(names)
         self.write(MANIFEST, manifest.as_bytes())
         sync_folder(self._folder)
@@ -114,7 +124,8 @@ class TarTarget(Target):
         with source.open("rb") as opened:
             hashing = _HashingReader(opened)
             member = tarfile.TarInfo(name)
-            member.size, member.mode = os.fstat(opened.fileno()).st_size, PRIVATE_FILE
+            facts = os.fstat(opened.fileno())
+            member.size, member.mode, member.mtime = facts.st_size, PRIVATE_FILE, int(facts.st_mtime)
             self._tar.addfile(member, cast("BinaryIO", hashing))
         return hashing.hexdigest(), member.size
 
@@ -130,8 +141,12 @@ class TarTarget(Target):
 class Source:
     """A backup that lies there; `open` gives its files by their names."""
 
-    def __init__(self, open_file: Callable[[str], BinaryIO]) -> None:
+    def __init__(
+        self, open_file: Callable[[str], BinaryIO], modified: Callable[[str], float] = lambda _name: 0.0
+    ) -> None:
+        """`modified` says when a file was last written before it was copied, in seconds since 1970."""
         self._open = open_file
+        self.modified = modified
         self.manifest = manifest_of(self._read(MANIFEST, MANIFEST_BYTES))
         content = self._read(self.manifest.sums, None)
         if hashlib.sha256(content).hexdigest() != self.manifest.sums_sha256:
@@ -145,9 +160,16 @@ class Source:
         except (OSError, KeyError, tarfile.TarError) as error:
             raise Refused("backup_damaged", f"{name} is missing from the backup.", OTHER_BACKUP) from error
 
+    def copy(self, name: str, *targets: BinaryIO) -> None:
+        """Copy a file to every target. Raises Refused where its bytes are not those of the list."""
+        with self.open(name) as file:
+            sha256, _ = copied(_Readable(file, name), *targets)
+        if sha256 != self.sums[name]:
+            raise damaged(name)
+
     def _read(self, name: str, most: int | None) -> bytes:
         with self.open(name) as file:
-            content = file.read(-1 if most is None else most + 1)
+            content = _Readable(file, name).read(-1 if most is None else most + 1)
         if most is not None and len(content) > most:
             raise damaged(name)
         return content
@@ -190,41 +212,41 @@ def opened_target(out: Path) -> Iterator[Target]:
 
 
 @contextmanager
-def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Yield a private folder in `parent`, locked; those that killed backups left there are removed."""
-    for left in parent.glob(f"{SCRATCH}*"):
-        _remove_unused(left)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=SCRATCH) as name, locked(Path(name), fcntl.LOCK_EX):
-        yield Path(name)
+def opened_source(place: Path) -> Iterator[Source]:
+    """Yield the backup at `place`, its manifest read. Raises Refused."""
+    with ExitStack() as held:
+        if place.is_dir():
+            held.enter_context(_no_backup_into(place))
+            yield _folder_source(place)
+            return
+        try:
+            tar = held.enter_context(tarfile.open(place, "r:"))
+            members = {each.name: each for each in tar if each.isreg()}
+        except (tarfile.TarError, OSError) as error:
+            what = f"{place} is neither a folder nor a whole tar file."
+            raise Refused("not_a_backup", what, "Name what cds-plugin backup made.") from error
+        yield Source(
+            lambda name: cast("BinaryIO", tar.extractfile(members[name])), lambda name: members[name].mtime
+        )
 
 
-def _remove_unused(folder: Path) -> None:
-    """Remove a folder that nobody works in; another user's is left to him."""
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    with (
-        suppress(BlockingIOError, FileNotFoundError, PermissionError),
-        locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB),
-    ):
-        shutil.rmtree(folder)
-        log.warning("removed-what-an-interrupted-backup-left", folder=str(folder))
+def _folder_source(place: Path) -> Source:
+    return Source(lambda name: (place / name).open("rb"), lambda name: (place / name).stat().st_mtime)
 
 
 @contextmanager
-def opened_source(place: Path) -> Iterator[Source]:
-    """Yield the backup at `place`, its manifest read. Raises Refused."""
-    if place.is_dir():
-        yield Source(lambda name: (place / name).open("rb"))
-        return
-    if not place.is_file() or not tarfile.is_tarfile(place):
-        what = f"{place} is neither a folder nor a tar file."
-        raise Refused("not_a_backup", what, "Name what cds-plugin backup made.")
-    with tarfile.open(place, "r:") as tar:
-        members = {each.name: each for each in tar if each.isreg()}
-        yield Source(lambda name: cast("BinaryIO", tar.extractfile(members[name])))
+def _no_backup_into(place: Path) -> Iterator[None]:
+    """While the block runs no backup changes a folder. Raises Refused where one does."""
+    with ExitStack() as held:
+        if (place / FILES).is_dir():
+            try:
+                held.enter_context(locked(place / FILES, fcntl.LOCK_SH | fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                raise Refused("backup_runs", f"A backup writes to {place}.", "Wait for it.") from error
+        yield
 
 
-def copied(source: BinaryIO, *targets: BinaryIO) -> tuple[str, int]:
+def copied(source: Readable, *targets: BinaryIO) -> tuple[str, int]:
     """Copy all bytes to every target; return their SHA-256 and number."""
     digest, size = hashlib.sha256(), 0
     while chunk := source.read(CHUNK_BYTES):
@@ -233,6 +255,19 @@ def copied(source: BinaryIO, *targets: BinaryIO) -> tuple[str, int]:
         for target in targets:
             target.write(chunk)
     return digest.hexdigest(), size
+
+
+class _Readable:
+    """A file of a backup; one that fails or ends early while it is read is damaged."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file, self._name = file, name
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._file.read(size)
+        except (OSError, tarfile.TarError) as error:
+            raise damaged(self._name) from error
 
 
 class _HashingReader:

@@ -1,7 +1,7 @@
 """Puts a backup back: all of it is verified first, files come before the database that names them.
 
-Until the database is complete there is none of this schema, and no part of the product starts: an interrupted
-restore is begun anew.
+Until all of it is there a mark lies in the storage directory, and no part of the product starts: an
+interrupted restore is begun anew.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from cds_db.migrate import Schema, schema
 from cds_db.processes import alive
 from cds_db.session import open_engine, snapshot, transaction
 from cds_plugin.backup.manifest import FILES, Manifest
-from cds_plugin.backup.places import Source, copied, damaged, new_private
+from cds_plugin.backup.places import Source, new_private
 from cds_plugin.config import Settings
+from cds_plugin.database import RESTORE_MARK
 from cds_plugin.durable import PART, PRIVATE, STORED_FOLDERS, locked, sync_folder
 from cds_plugin.errors import Refused
 from cds_plugin.sealing.vault import incoming_of
@@ -52,11 +53,9 @@ class Restored:
 
 def verify(source: Source, progress: Progress) -> None:
     """Read every file of a backup and compare its SHA-256. Raises Refused for the first that differs."""
-    for number, (name, sha256) in enumerate(sorted(source.sums.items())):
+    for number, name in enumerate(sorted(source.sums)):
         progress(number, len(source.sums))
-        with source.open(name) as file:
-            if copied(file)[0] != sha256:
-                raise damaged(name)
+        source.copy(name)
     progress(len(source.sums), len(source.sums))
 
 
@@ -92,11 +91,30 @@ def check_place(settings: Settings, manifest: Manifest, *, replace: bool) -> boo
 def restore(
     settings: Settings, source: Source, *, replace: bool, now: datetime, actor: str, progress: Progress
 ) -> Restored:
-    """Put a backup back that was verified; return what was done. Raises Refused."""
+    """Put a backup back that was verified; return what was done. Raises Refused, OSError where a disk fails.
+
+    From the first change to the last a mark keeps every part of the product from starting.
+    """
     there = check_place(settings, source.manifest, replace=replace)
     storage, url = settings.storage.directory, settings.database.url
+    mark = storage / RESTORE_MARK
+    storage.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    mark.touch()
+    sync_folder(storage)
     aside = _put_aside(storage, url, now) if there else None
     _put_files(source, storage, progress)
+    _put_database(source, storage, url)
+    engine = open_engine(url)
+    try:
+        verified = _audited(engine, source.manifest, now, actor)
+    finally:
+        engine.dispose()
+    mark.unlink()
+    sync_folder(storage)
+    return Restored(source.manifest, verified, aside)
+
+
+def _put_database(source: Source, storage: Path, url: str) -> None:
     for left in storage.glob(f"{SCRATCH}*"):
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=storage, prefix=SCRATCH) as scratch:
@@ -104,11 +122,6 @@ def restore(
         for name in (each for each in source.sums if each.startswith(f"{source.manifest.database}/")):
             _put(source, name, folder / Path(name).name)
         copy_in(url, folder, source.manifest.columns, source.manifest.schema)
-    engine = open_engine(url)
-    try:
-        return Restored(source.manifest, _audited(engine, source.manifest, now, actor), aside)
-    finally:
-        engine.dispose()
 
 
 def _audited(engine: Engine, manifest: Manifest, now: datetime, actor: str) -> audit.Verification:
@@ -146,7 +159,7 @@ def _alive(url: str) -> list[str]:
         raise Refused(
             "database_unreadable",
             f"The database that is there can't be asked who uses it ({type(error).__name__}).",
-            "Remove it if it is broken, once everything is stopped.",
+            "Run: cds-plugin db upgrade. If it is broken remove it, once everything is stopped.",
         ) from error
     finally:
         engine.dispose()
@@ -184,7 +197,7 @@ def _put_aside(storage: Path, url: str, now: datetime) -> Path:
 
 def _put_files(source: Source, storage: Path, progress: Progress) -> None:
     names = sorted(each for each in source.sums if each.startswith(f"{FILES}/"))
-    folders: set[Path] = set()
+    folders = {storage}
     for number, name in enumerate(names):
         progress(number, len(names))
         target = storage / name.removeprefix(f"{FILES}/")
@@ -197,12 +210,15 @@ def _put_files(source: Source, storage: Path, progress: Progress) -> None:
 
 
 def _put(source: Source, name: str, target: Path) -> None:
-    """Write a file of the backup durably. Raises Refused where its bytes changed since it was verified."""
+    """Write a file of the backup durably, as old as it was: the quarantine is purged by the age of its files.
+
+    Raises Refused where its bytes changed since it was verified.
+    """
     draft = target.with_name(target.name + PART)
-    with source.open(name) as file, new_private(draft) as copy:
-        sha256, _ = copied(file, copy)
+    with new_private(draft) as copy:
+        source.copy(name, copy)
         copy.flush()
         os.fsync(copy.fileno())
-    if sha256 != source.sums[name]:
-        raise damaged(name)
+    modified = source.modified(name)
+    os.utime(draft, (modified, modified))
     draft.replace(target)

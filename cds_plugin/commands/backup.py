@@ -17,7 +17,7 @@ from cds_plugin.backup.making import Made, back_up
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout
 from cds_plugin.database import opened_database
-from cds_plugin.errors import Refused
+from cds_plugin.errors import Refused, Unavailable
 
 OutOption = Annotated[
     Path, typer.Option("--out", help="A folder, which later backups add to, or a file that ends in .tar.")
@@ -36,12 +36,23 @@ def _back_up(out: Path, config: Path | None, as_json: bool) -> int:
             raise Refused(
                 "database_newer", "The database is of a later version.", "Use that version's backup."
             )
-        with progress_shown("backing up") as progress:
+        with disk_failures("backup_failed"), progress_shown("backing up") as progress:
             made = back_up(
                 settings, engine, out.resolve(), now=datetime.now(UTC), actor=_user(), progress=progress
             )
     _show(made, out, as_json)
     return Exit.FAILED if made.missing else Exit.DONE
+
+
+@contextmanager
+def disk_failures(code: str) -> Iterator[None]:
+    """Turn what a disk says inside the block into Unavailable."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        action = "Make room, or look at the disk, and begin it anew."
+        raise Unavailable(code, f"{where}{error.strerror}.", action) from error
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import typer
 
-from cds_db.migrate import current, upgrade
+from cds_db.migrate import current
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, JsonOption, guarded, print_json, stdout
-from cds_plugin.database import database_failures
+from cds_plugin.database import database_failures, upgrade_database
 
 command = typer.Typer(no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def _upgrade(config: Path | None, as_json: bool) -> None:
     settings = load_settings(config)
     with database_failures():
         before = current(settings.database.url)
-        upgrade(settings.database.url)
+        upgrade_database(settings)
         after = current(settings.database.url)
     if as_json:
         print_json({"from": before, "to": after})

@@ -11,7 +11,7 @@ import typer
 
 from cds_plugin.backup.places import opened_source
 from cds_plugin.backup.restoring import check_place, restore, verify
-from cds_plugin.commands.backup import progress_shown
+from cds_plugin.commands.backup import disk_failures, progress_shown
 from cds_plugin.config import load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stdout
 from cds_plugin.database import database_failures
@@ -36,7 +36,7 @@ def command(
 
 def _restore(backup: Path, check: bool, replace: bool, config: Path | None, as_json: bool) -> int:
     settings = load_settings(config)
-    with opened_source(backup) as source, database_failures():
+    with opened_source(backup) as source, database_failures(), disk_failures("restore_failed"):
         manifest = source.manifest
         if not check:
             check_place(settings, manifest, replace=replace)

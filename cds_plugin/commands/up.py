@@ -13,13 +13,12 @@ from typing import IO
 import structlog
 from sqlalchemy import Engine
 
-from cds_db.migrate import upgrade
 from cds_db.processes import alive
 from cds_db.session import open_engine, snapshot
 from cds_plugin.checks import broker_answers, listener_answers
 from cds_plugin.config import EMBEDDED_BROKER, Settings, load_settings
 from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stdout
-from cds_plugin.database import database_failures
+from cds_plugin.database import upgrade_database
 from cds_plugin.errors import Refused
 from cds_plugin.reach import port_is_open
 from cds_plugin.supervisor import Part, Supervisor, command_line, wait_until
@@ -45,8 +44,7 @@ def _up(config: Path | None, as_json: bool) -> int:
     settings = load_settings(config)
     log.info("settings", **settings.redacted())
     with _only_one(settings.storage.directory):
-        with database_failures():
-            upgrade(settings.database.url)
+        upgrade_database(settings)
         supervisor = _supervisor(settings, config)
         _stop_on_signal(supervisor)
         supervisor.start()

@@ -6,6 +6,7 @@ back into a schema that the migrations made: no client tools, whose version woul
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from psycopg import sql
-from sqlalchemy import Connection, Engine, inspect, make_url, select, text
+from sqlalchemy import Connection, Engine, exists, inspect, make_url, select, text
 from sqlalchemy.orm import Session
 
 from cds_db.migrate import upgrade, upgrade_to
@@ -60,7 +61,8 @@ def copy_out(engine: Engine, folder: Path) -> Copied:
 def copy_in(url: str, folder: Path, columns: Mapping[str, Sequence[str]], version: str) -> None:
     """Make a database of the copy in `folder`, in place of what is there, and bring it to this schema.
 
-    `version` is the schema of the copy. A database that is interrupted here has no schema: begin anew.
+    `version` is the schema of the copy. SQLite's file is replaced in one step; PostgreSQL's is emptied, then
+    made, then loaded: until this returns nobody else may work with it, and what is interrupted begins anew.
     """
     if make_url(url).get_backend_name() == "sqlite":
         _replace_sqlite(Path(str(make_url(url).database)), folder / SQLITE_FILE)
@@ -80,8 +82,8 @@ def is_empty(url: str) -> bool:
     try:
         with engine.connect() as connection:
             there = set(inspect(connection).get_table_names())
-            kept = [each for each in (Study, AuditEntry) if each.__tablename__ in there]
-            return not any(connection.execute(select(each).limit(1)).first() for each in kept)
+            kept = [each.__table__ for each in (Study, AuditEntry) if each.__tablename__ in there]
+            return not any(connection.scalar(select(exists().select_from(each))) for each in kept)
     finally:
         engine.dispose()
 
@@ -120,7 +122,10 @@ def _replace_sqlite(database: Path, copy: Path) -> None:
     for suffix in SIDE_FILES:
         database.with_name(database.name + suffix).unlink(missing_ok=True)
     draft = database.with_name(f"{database.name}.restoring")
-    shutil.copyfile(copy, draft)
+    with copy.open("rb") as source, draft.open("wb") as target:
+        shutil.copyfileobj(source, target, CHUNK_BYTES)
+        target.flush()
+        os.fsync(target.fileno())
     draft.replace(database)
 
 
