@@ -289,8 +289,7 @@ class _HashingReader:
 def _known_sums(folder: Path) -> dict[str, str]:
     """Return what an earlier backup in the folder has; a folder that holds something else is refused."""
     if (folder / MANIFEST).exists():
-        with opened_source(folder) as earlier:
-            return earlier.sums
+        return _folder_source(folder).sums
     if not all(OURS.fullmatch(each.name) for each in folder.iterdir()):
         raise Refused("not_empty", f"{folder} holds something else.", "Name an empty folder, or a new one.")
     return {}

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db import audit
 from cds_db.copying import SIDE_FILES, copy_in, is_empty
 from cds_db.events import Event
 from cds_db.migrate import Schema, schema
-from cds_db.processes import alive
+from cds_db.models import Process
 from cds_db.session import open_engine, snapshot, transaction
 from cds_plugin.backup.manifest import FILES, Manifest
 from cds_plugin.backup.places import Source, new_private
@@ -148,13 +148,15 @@ def _running(settings: Settings) -> list[str]:
 
 
 def _alive(url: str) -> list[str]:
+    """Return who is alive, asking for no column that an older schema lacks."""
     if schema(url) in (Schema.MISSING, Schema.FOREIGN):
         return []
     engine = open_engine(url)
     try:
         with snapshot(engine) as session:
             since = datetime.now(UTC) - timedelta(seconds=ALIVE_SECONDS)
-            return [f"{each.name} (process {each.pid} on {each.host})" for each in alive(session, since)]
+            seen = select(Process.name, Process.pid, Process.host).where(Process.seen_at >= since)
+            return [f"{name} (process {pid} on {host})" for name, pid, host in session.execute(seen)]
     except SQLAlchemyError as error:
         raise Refused(
             "database_unreadable",

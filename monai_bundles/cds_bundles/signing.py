@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ PURPOSE = b"cds-plugin bundle manifest, version 1\n"
 """Signed in front of the manifest: a signature made for anything else says nothing here."""
 KEY_ID_CHARACTERS = 32
 """128 bits of the key's SHA-256: names a key; trust is decided by the whole key."""
+KEY_ID = re.compile(f"[0-9a-f]{{{KEY_ID_CHARACTERS}}}")
 MAX_SIGNATURES = 16
 """A change of keys needs two."""
 MAX_FILE_BYTES = 1 << 20
@@ -53,9 +55,14 @@ class Trust:
 
     @classmethod
     def of(cls, more: Iterable[str] = (), revoked: Iterable[str] = ()) -> Self:
-        """Return the trust in the built-in keys and `more` (base64), without those of the ids `revoked`."""
+        """Return the trust in the built-in keys and `more` (base64), without those of the ids `revoked`.
+
+        Raises KeyUnusable for a key, and for what is no id: it would revoke nothing.
+        """
         known = {key_id(each): each for each in map(public_key, (*BUILT_IN_KEYS, *more))}
         gone = frozenset(revoked)
+        if wrong := [each for each in gone if not KEY_ID.fullmatch(each)]:
+            raise KeyUnusable(f"{wrong[0][:60]!r} is no key id: {KEY_ID_CHARACTERS} hexadecimal digits")
         return cls({name: key for name, key in known.items() if name not in gone}, gone)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cds_db.migrate import upgrade
+from cds_db.migrate import upgrade, upgrade_to
 from cds_plugin.backup.places import opened_source, opened_target
 from cds_plugin.backup.restoring import verify
 from cds_plugin.cli import build
@@ -86,6 +86,14 @@ def test_nothing_starts_on_a_restore_that_was_interrupted(place: Installation) -
     assert code == 0, said
     assert place.object.read_bytes() == CONTENT and place.object.stat().st_mtime == AGE
     assert place.run("status")[0] == 0
+
+
+def test_an_installation_of_an_older_version_is_replaced(place: Installation) -> None:
+    assert place.run("backup", "--out", place.out)[0] == 0
+    (place.folder / "db" / "cds.db").unlink()
+    upgrade_to(f"sqlite:///{place.folder}/db/cds.db", "0006")
+    code, said = place.run("restore", place.out, "--replace")
+    assert code == 0 and place.object.read_bytes() == CONTENT, said
 
 
 def test_a_backup_that_was_cut_off_is_named_wherever_it_ends(place: Installation) -> None:

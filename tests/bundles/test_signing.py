@@ -71,6 +71,9 @@ def test_pin_signs_with_the_key_of_the_environment_and_verify_names_it(
     )
     assert revoked.exit_code == 1
     assert f"key {made['key_id']} is revoked" in revoked.stderr
+    for no_id in (made["public_key"], made["key_id"].upper()):
+        answer = run("verify", "--directory", bundles, "--revoked-key", no_id)
+        assert answer.exit_code == 1 and "no key id" in answer.stderr, "it would revoke nothing"
 
 
 def test_pin_without_a_key_leaves_no_old_signature_and_says_what_to_run(
