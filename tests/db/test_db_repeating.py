@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from ward_book import ANSWER, NOW, STUDY, analyse, close, events, picture, receive, report_on, stage_of
 
 from cds_db import repeating, studies
 from cds_db.handling import Handling
-from cds_db.models import DeliveredObject, Delivery, Instance, Job, Result, Revision
+from cds_db.models import AuditEntry, DeliveredObject, Delivery, Instance, Job, Result, Revision
 from cds_db.moves import discard_revision
 from cds_db.repeating import SET_ASIDE, Repeat, Repeated
 from cds_db.session import snapshot, transaction
@@ -192,6 +192,10 @@ def test_a_released_study_is_analysed_without_what_was_set_aside(engine: Engine)
     assert stage_of(engine) == "delivering"
     told = events(engine)
     assert told.index("picture-set-aside") < told.index("study-released")
+    with snapshot(engine) as session:
+        row = session.scalars(select(AuditEntry).where(AuditEntry.event == "study-released")).one()
+    assert (row.actor, row.detail["reason"]) == ("user:root", "Dr. A decided")
+    assert row.detail["patient_id"] == ["P-1", "P-1"], "before and after"
     assert release(engine, "P-1") == Repeated(Repeat.NOTHING), "it is not on hold any more"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -206,6 +206,14 @@ def test_credentials_go_to_that_server_and_nowhere_else(line: Line, tmp_path: Pa
     line.pull(line.a_study(1), web_authorization=tmp_path / "token")
     assert {each.get("Authorization") for each in line.archive.headers} == {"Bearer secret"}
     assert {each.get("Accept-Encoding") for each in line.archive.headers} == {"identity"}
+    moved, elsewhere = line.a_study(1), WebArchive()
+    with elsewhere.listening() as url:
+        line.archive.hooks[f"{moved}/series"] = (302, {"Location": f"{url}/studies/{moved}/series"}, b"")
+        with suppress(CdsError):
+            line.pull(moved, web_authorization=tmp_path / "token")
+    assert any(moved in asked for asked in line.archive.asked) and not elsewhere.asked, (
+        "no redirect is followed"
+    )
     (tmp_path / "token").write_text("two\nlines\n")
     with pytest.raises(Refused, match="one line"):
         line.pull("1.2.3", web_authorization=tmp_path / "token")
