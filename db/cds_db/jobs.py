@@ -38,9 +38,10 @@ _UNSEEN = {"synchronize_session": False}
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that the caller may do now; `subject_id` is revision or delivery, `attempts` counts this one."""
+    """A job that `owner` may do now; `subject_id` is revision or delivery, `attempts` counts this one."""
 
     job_id: int
+    owner: str
     kind: JobKind
     subject_id: int
     attempts: int
@@ -84,7 +85,7 @@ def claim(session: Session, job_id: int, *, owner: str, now: datetime, lease: ti
         .returning(Job.kind, Job.subject_id, Job.attempts),
         execution_options=_UNSEEN,
     ).one_or_none()
-    return None if taken is None else Claim(job_id, *taken)
+    return None if taken is None else Claim(job_id, owner, *taken)
 
 
 def renew(session: Session, job_id: int, owner: str, until: datetime) -> bool:

@@ -69,7 +69,6 @@ def analyst(home: Home, segmenter: Segmenter, decoder: Decoder) -> Analyst:
         app=make_app(home.settings),
         pipeline=answering_pipeline(segmenter),
         decoder=decoder,
-        owner="this test",
         stopping=lambda: False,
     )
 

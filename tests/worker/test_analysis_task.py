@@ -109,15 +109,20 @@ def test_work_whose_lease_went_to_somebody_else_writes_nothing(
     study, files = a_study(2)
     job = home.close(home.receive(files))
 
+    heirs = []
+
     def lose_the_lease_after_the_first_picture() -> bool:
+        """Let it go to a worker that looks the same: in containers host name and process id may be equal."""
         if home.status(study).results:
             with transaction(home.engine) as session:
-                assert jobs.claim(session, job, owner="heir", now=now() + LATER, lease=LATER)
+                session.execute(update(Job).values(lease_until=now() - LATER))
+            heirs.append(analyst._taken(job))
         return False
 
     replace(analyst, stopping=lose_the_lease_after_the_first_picture).work(job)
     assert {each.source for each in home.status(study).results} == {f"{study}.1"}
-    assert job_of(home, job).lease_owner == "heir"
+    (heir,) = heirs
+    assert job_of(home, job).lease_owner == heir.owner
 
 
 def test_a_study_that_kills_its_worker_even_while_it_is_refused_is_buried(

@@ -7,8 +7,6 @@ one picture ends in that picture's report; only what is wrong with the worker or
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from cds_db.stages import IllegalMove, JobKind
 from cds_plugin.config import Settings
 from cds_plugin.decoder import Decoder
 from cds_plugin.errors import CdsError, Refused, Unavailable
-from cds_plugin.lease import Lease, LeaseLost, let_go, take
+from cds_plugin.lease import Lease, LeaseLost, let_go, owner_name, take
 from cds_plugin.photograph import read_header
 from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
 from cds_plugin.rules import routes_of_sender
@@ -75,7 +73,6 @@ class Analyst:
     app: Celery
     pipeline: Pipeline
     decoder: Decoder
-    owner: str
     stopping: Callable[[], bool]
 
     @classmethod
@@ -89,7 +86,6 @@ class Analyst:
             app=make_app(settings),
             pipeline=pipeline,
             decoder=decoder,
-            owner=f"{socket.gethostname()}/{os.getpid()}/{device}",
             stopping=stopping,
         )
 
@@ -106,11 +102,11 @@ class Analyst:
         except SQLAlchemyError as error:
             log.error("database-away", job=job_id, error=type(error).__name__)
             if taken is not None:
-                let_go(self.engine, taken.job_id, self.owner, error)
+                let_go(self.engine, taken.job_id, taken.owner, error)
 
     def _work(self, claim: Claim) -> None:
         try:
-            with Lease(self.engine, claim.job_id, self.owner) as lease:
+            with Lease(self.engine, claim.job_id, claim.owner) as lease:
                 self._analyse(claim, lease)
         except LeaseLost:
             log.warning("analysis-abandoned", job=claim.job_id)
@@ -142,7 +138,7 @@ class Analyst:
 
     def _taken(self, job_id: int) -> Claim | None:
         with transaction(self.engine) as session:
-            return take(session, job_id, self.owner)
+            return take(session, job_id, owner_name())
 
     def _analyse(self, claim: Claim, lease: Lease) -> None:
         """Do what is left of a revision, picture by picture, each committed before the next one."""
@@ -273,7 +269,7 @@ class Analyst:
                 refused=all(each.refusal is not None for each in analysed),
                 lesions=reported_lesions(analysed),
             )
-            jobs.progress(session, lease.job_id, self.owner)
+            jobs.progress(session, lease.job_id, lease.owner)
 
     def _finish(self, revision: Revision, lease: Lease) -> None:
         """Close the analysis, make its deliveries, and wake who sends them once that is committed."""
@@ -283,7 +279,7 @@ class Analyst:
             deliveries = studies.finish_analysis(
                 session, revision.id, tuple(routes), now=_now(), actor=ACTOR, kinds=routes
             )
-            jobs.finish(session, lease.job_id, self.owner)
+            jobs.finish(session, lease.job_id, lease.owner)
         lease.end()
         for job_id in deliveries:
             wake(self.app, JobKind.DELIVERY, job_id)
@@ -297,7 +293,7 @@ class Analyst:
         """Let another worker, or the next turn, go on where this one stops."""
         with transaction(self.engine) as session:
             lease.fence(session)
-            jobs.hand_back(session, claim.job_id, self.owner, not_before=_now())
+            jobs.hand_back(session, claim.job_id, claim.owner, not_before=_now())
         lease.end()
         wake(self.app, JobKind.ANALYSIS, claim.job_id)
 
@@ -307,27 +303,27 @@ class Analyst:
         log.warning("analysis-tried-again", job=claim.job_id, wait_seconds=wait, **error.as_json())
         later = _now() + timedelta(seconds=wait)
         with transaction(self.engine) as session:
-            jobs.retry_later(session, claim.job_id, self.owner, not_before=later, error=error.message)
+            jobs.retry_later(session, claim.job_id, claim.owner, not_before=later, error=error.message)
 
     def _put_off(self, claim: Claim, error: Unavailable) -> None:
         """Try again later, for as long as it takes: a missing disk or process is not the study's fault."""
         log.warning("analysis-put-off", job=claim.job_id, **error.as_json())
         later = _now() + timedelta(seconds=RETRY_SECONDS)
         with transaction(self.engine) as session:
-            jobs.hand_back(session, claim.job_id, self.owner, not_before=later, error=error.message)
+            jobs.hand_back(session, claim.job_id, claim.owner, not_before=later, error=error.message)
 
     def _drop(self, claim: Claim, reason: str) -> None:
         """End a job that can't go on: its revision was put on hold, is done, or lacks what it should have."""
         log.warning("analysis-dropped", job=claim.job_id, reason=reason)
         with transaction(self.engine) as session:
             job = session.get_one(Job, claim.job_id)
-            if jobs.bury(session, claim.job_id, self.owner, reason):
+            if jobs.bury(session, claim.job_id, claim.owner, reason):
                 dead_letters.fail_subject(session, job, reason, now=_now(), actor=ACTOR)
 
     def _bury(self, claim: Claim, reason: str) -> None:
         log.error("analysis-failed", job=claim.job_id, reason=reason)
         with transaction(self.engine) as session:
-            if jobs.bury(session, claim.job_id, self.owner, reason):
+            if jobs.bury(session, claim.job_id, claim.owner, reason):
                 studies.fail_analysis(session, claim.subject_id, reason=reason, now=_now(), actor=ACTOR)
 
 
