@@ -14,6 +14,9 @@ VISIBILITY_TIMEOUT_SECONDS = 3600
 """Redis hands an unacknowledged message out again after this time; no task may last as long."""
 HARD_LIMIT_SECONDS = 1800
 """A task that runs longer is killed; its job's lease runs out and it is queued again."""
+WAITING_MOST = 1000
+"""Messages that may stand in one queue. What waits is in the database: where nobody consumes, waking the same
+jobs again and again would fill the broker's memory."""
 CONNECT_SECONDS = 2
 ANSWER_SECONDS = 5
 
@@ -57,6 +60,20 @@ def make_app(settings: Settings, *, consumes: bool = False) -> Celery:
         },
     )
     return app
+
+
+def room(app: Celery, kind: JobKind) -> int | None:
+    """Return how many more messages a kind's queue may take; None where the broker is away."""
+    name = QUEUE_OF[kind]
+    try:
+        with app.pool.acquire(block=True, timeout=ANSWER_SECONDS) as connection:
+            try:
+                waiting = connection.default_channel.queue_declare(queue=name, passive=True).message_count
+            except connection.channel_errors:  # nobody sent or consumed anything yet
+                waiting = 0
+    except (KombuError, RedisError, OSError):
+        return None
+    return max(WAITING_MOST - int(waiting), 0)
 
 
 def wake(app: Celery, kind: JobKind, job_id: int) -> bool:

@@ -140,7 +140,7 @@ def _end(part: Part) -> None:
         part.process.wait(STOP_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         log.warning("part killed", part=part.name, pid=part.pid)
-        part.process.kill()
+        os.killpg(part.process.pid, signal.SIGKILL)  # with its children: it leads a session of its own
         part.process.wait()
 
 

@@ -1,8 +1,8 @@
 """Which processes of `up` exist and do nothing: their signs of life in the database no longer change.
 
-No clocks are compared: a sign that stays the same while the database could be read all the time is a sign of
-nobody. What was read before the database was away counts for nothing, and where no process at all could
-write, the database is to blame: a lock that somebody holds ends nobody.
+No clocks of two machines are compared: a sign that stays the same while the database could be read all the
+time is a sign of nobody. What was read before the database was away counts for nothing, and where no process
+at all could write, the database is to blame: a lock that somebody holds ends nobody.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Watcher:
         """Read the signs of life once, and end who has none."""
         family = self._family()
         try:
-            rows = {each.pid: (each.seen_at, each.worked_at) for each in self._rows() if each.pid in family}
+            rows = {each.pid: (each.seen_at, each.worked_at) for each in self._rows() if _is_of(each, family)}
         except SQLAlchemyError:
             self._signs.forget()
             return
@@ -123,7 +123,7 @@ class Watcher:
         host = socket.gethostname()
         with snapshot(self._engine) as session:
             known = alive(session, datetime.now(UTC) - FORGOTTEN_AFTER)
-            return [each for each in known if each.host == host]
+            return sorted((each for each in known if each.host == host), key=lambda each: each.seen_at)
 
     def _family(self) -> dict[int, int]:
         """Return process id -> that of its part, for every part and its descendants."""
@@ -141,3 +141,13 @@ class Watcher:
         self._signs.worked.pop(pid, None)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL) if os.getpgid(pid) == pid else os.kill(pid, signal.SIGKILL)
+
+
+def _is_of(row: Process, family: Mapping[int, int]) -> bool:
+    """Return whether one of the family said it, and no earlier process that had its number."""
+    if row.pid not in family:
+        return False
+    with suppress(psutil.NoSuchProcess):
+        began: float = psutil.Process(row.pid).create_time()
+        return row.seen_at.timestamp() >= began
+    return False

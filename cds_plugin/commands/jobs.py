@@ -158,9 +158,18 @@ def as_document(line: JobLine) -> dict[str, Any]:
     return {**asdict(line), **instants}
 
 
+def _when(line: JobLine) -> str:
+    """Return when a waiting job is due, or who has a running one since when; UTC."""
+    if line.state is JobState.WAITING:
+        return f"due {line.not_before:%Y-%m-%d %H:%M:%S}"
+    if line.state is JobState.RUNNING and line.claimed_at is not None:
+        return f"with {line.lease_owner} since {line.claimed_at:%Y-%m-%d %H:%M:%S}"
+    return ""
+
+
 def _as_text(line: JobLine) -> str:
     whose = f"{line.study_instance_uid} revision {line.revision}" if line.study_instance_uid else ""
     where = f"to {line.destination}" if line.destination else f"from {line.calling_ae}"
     tried = f"attempt {line.attempts}" + (f", lost {line.lost}" if line.lost else "")
-    facts = [whose, where, f"is {line.subject_state}", tried, line.reason or ""]
+    facts = [whose, where, f"is {line.subject_state}", tried, _when(line), line.reason or ""]
     return f"{line.id:>6}  {line.kind:<10} {line.state:<9} " + "; ".join(filter(None, facts))

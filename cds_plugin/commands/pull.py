@@ -52,7 +52,7 @@ class Wanted:
 
 
 def command(
-    source: Annotated[str, typer.Option("--from", help="The name of a peer in [[peers]].")],
+    source: Annotated[str, typer.Option("--from", help="The name of a peer in \\[\\[peers]].")],
     study: Annotated[list[str] | None, typer.Option(help="A Study Instance UID; may be repeated.")] = None,
     since: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Studies from this day on.")

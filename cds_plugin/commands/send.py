@@ -25,7 +25,7 @@ def command(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.", exists=True)],
     to: Annotated[str, typer.Option("--to", help="The peer as AE@host:port.")],
     calling: Annotated[str, typer.Option("--calling", help="The AE title to call with.")] = CALLING_AE,
-    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS, with the files of [tls].")] = False,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS, with the files of \\[tls].")] = False,
     server_name: Annotated[
         str, typer.Option(help="The name in the peer's certificate (default: its host; * for any).")
     ] = "",

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from cds_db import commitment, jobs
 from cds_db.commitment import Asked, Reference
 from cds_db.session import snapshot, transaction
+from cds_db.stages import IllegalMove
 from cds_db.waits import REPORT_FOR
 from cds_plugin.commitment.holding import FailureReason, not_held, problem_of
 from cds_plugin.commitment.report import EventType, all_failed, failed_uids, report_of, send_report
@@ -60,19 +61,23 @@ class Reporter:
     def report(
         self, job_id: int, owner: str, commitment_id: int, attempts: int, sending: Sending | None = None
     ) -> None:
-        """Answer a request whose job `owner` has claimed, by `sending` if it is handed in."""
+        """Answer a request whose job `owner` has claimed, by `sending` if it is handed in.
+
+        Raises nothing but what the database does: a job that somebody else has by now is left to him.
+        """
         with snapshot(self.engine) as session:
             asked = commitment.asked(session, commitment_id)
-        with Lease(self.engine, job_id, owner) as lease:
-            try:
-                if asked is None:
-                    self._write(lease, lambda _session, _now: None)
-                else:
-                    self._answer(lease, asked, sending or self._to_known_address(asked))
-            except CdsError as error:
-                self._later(lease, commitment_id, asked, attempts, error)
-            except LeaseLost:
-                log.warning("commitment left", job=job_id, reason="lease lost")
+        try:
+            with Lease(self.engine, job_id, owner) as lease:
+                try:
+                    if asked is None:
+                        self._write(lease, lambda _session, _now: None)
+                    else:
+                        self._answer(lease, asked, sending or self._to_known_address(asked))
+                except CdsError as error:
+                    self._later(lease, commitment_id, asked, attempts, error)
+        except (LeaseLost, IllegalMove) as error:
+            log.warning("commitment left", job=job_id, reason=str(error) or type(error).__name__)
 
     def _answer(self, lease: Lease, asked: Asked, send: Sending) -> None:
         failures = self._failures(asked)
@@ -139,6 +144,7 @@ class Reporter:
         wait = backoff.wait(attempts, random.random())
         lease.end()
         with transaction(self.engine) as session:
+            lease.fence(session)
             commitment.note_attempt(session, commitment_id, error.message, now=now, actor=ACTOR)
             jobs.retry_later(session, lease.job_id, lease.owner, not_before=now + wait, error=error.message)
         log.warning(

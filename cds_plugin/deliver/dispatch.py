@@ -1,12 +1,16 @@
 """Deliveries side by side: each destination has its own threads, so a PACS that hangs holds up no other.
 
+The urgent go first: for a PACS that is back after a day there is a long queue here.
 Commitment reports have threads of their own, whoever they are for: AE titles cost a stranger nothing.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from heapq import heappop, heappush
+from itertools import count
 
 import structlog
 from sqlalchemy import Engine, and_, select
@@ -28,7 +32,7 @@ REPORTS_AT_ONCE = 4
 
 
 class Dispatcher:
-    """Takes job ids at once and runs them in the order of their coming, per destination."""
+    """Takes job ids at once and runs them per destination: the urgent first, then in the order of coming."""
 
     def __init__(self, engine: Engine, deliverer: Deliverer, reporter: Reporter) -> None:
         self._engine = engine
@@ -37,6 +41,8 @@ class Dispatcher:
         self._reports = ThreadPoolExecutor(REPORTS_AT_ONCE, thread_name_prefix="report")
         self._lock = threading.Lock()
         self._waiting: set[int] = set()
+        self._queues: defaultdict[str, list[tuple[int, int, int, JobKind]]] = defaultdict(list)
+        self._number = count()
         self._threads: dict[str, ThreadPoolExecutor] = {}
 
     def submit(self, job_id: int) -> None:
@@ -44,13 +50,14 @@ class Dispatcher:
         found = self._look_up(job_id)
         if found is None:
             return
-        kind, destination = found
+        kind, destination, priority = found
         with self._lock:
             if job_id in self._waiting:
                 return
             self._waiting.add(job_id)
-            threads = self._reports if kind is JobKind.COMMITMENT else self._threads_of(str(destination))
-        threads.submit(self._run, job_id, kind)
+            heappush(self._queues[destination], (-priority, next(self._number), job_id, kind))
+            threads = self._reports if kind is JobKind.COMMITMENT else self._threads_of(destination)
+        threads.submit(self._run_next, destination)
 
     def close(self) -> None:
         """Wait for what runs; what waits stays in the database and is woken again."""
@@ -64,8 +71,10 @@ class Dispatcher:
             )
         return self._threads[destination]
 
-    def _run(self, job_id: int, kind: JobKind) -> None:
+    def _run_next(self, destination: str) -> None:
+        """Run one of the jobs that wait for a destination: there are as many calls as jobs."""
         with self._lock:
+            _, _, job_id, kind = heappop(self._queues[destination])
             self._waiting.discard(job_id)
         try:
             if kind is JobKind.COMMITMENT:
@@ -76,10 +85,10 @@ class Dispatcher:
             log.error("job crashed", job=job_id, kind=kind, error=type(error).__name__, at=places(error))
             raise
 
-    def _look_up(self, job_id: int) -> tuple[JobKind, str | None] | None:
-        """Return the kind of a job that is ours, and the destination of a delivery."""
+    def _look_up(self, job_id: int) -> tuple[JobKind, str, int] | None:
+        """Return kind, destination ("" of a report) and priority of a job that is ours."""
         wanted = (
-            select(Job.kind, Delivery.destination)
+            select(Job.kind, Delivery.destination, Job.priority)
             .outerjoin(Delivery, and_(Job.kind == JobKind.DELIVERY, Job.subject_id == Delivery.id))
             .where(Job.id == job_id, Job.kind != JobKind.ANALYSIS)
         )
@@ -89,4 +98,4 @@ class Dispatcher:
         except SQLAlchemyError as error:
             log.error("database is away", job=job_id, problem=type(error).__name__)
             return None
-        return None if found is None else (found.kind, found.destination)
+        return None if found is None else (found.kind, found.destination or "", found.priority)

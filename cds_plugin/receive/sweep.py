@@ -35,7 +35,7 @@ from cds_plugin.durable import (
     SPOOL_FOLDER,
     remove_orphans,
 )
-from cds_plugin.queue import wake
+from cds_plugin.queue import room, wake
 from cds_plugin.receive.closing import ClosingRule, close_due
 from cds_plugin.retention import Purge
 
@@ -76,6 +76,8 @@ class Sweeper:
         self._rule = ClosingRule.of(settings.listener)
         self._storage = settings.storage.directory
         self._next_prefix = 0
+        self._full: set[JobKind] = set()
+        self._broker_away_until = 0.0
         self._slow_steps = {
             self._forget_dead_listeners: LISTENERS_SECONDS,
             self.end_stranded: STATES_SECONDS,
@@ -115,10 +117,20 @@ class Sweeper:
             log.info("revision closed", job=job_id, reason=reason)
 
     def wake_due(self) -> None:
-        """Wake jobs that nobody was woken for, whose time has come, or whose worker died."""
+        """Wake jobs that nobody was woken for, whose time has come, or whose worker died.
+
+        A queue that is full enough gets nothing more; what is in it wakes whoever consumes it.
+        """
+        if time.monotonic() < self._broker_away_until:
+            return
         with snapshot(self._engine) as session:
-            due = jobs.due(session, datetime.now(UTC), WAKE_LIMIT)
-        self._wake(due)
+            due = jobs.due(session, datetime.now(UTC), WAKE_LIMIT, without=self._full)
+        left = {kind: room(self._app, kind) for kind in {kind for _, kind in due} | self._full}
+        if None in left.values():
+            self._note_broker_away()
+            return
+        self._full = {kind for kind, more in left.items() if not more}
+        self._wake([each for each in due if each[1] not in self._full])
 
     def give_up_lost(self) -> None:
         """Make dead letters of the jobs that took too many processes with them."""
@@ -188,9 +200,18 @@ class Sweeper:
         for position, (job_id, kind) in enumerate(due):
             if not wake(self._app, kind, job_id):
                 unheard = [job_id for job_id, _ in due[position:]]
-                log.warning("broker is away", jobs_waiting=len(unheard))
                 self._mark(unheard, now - timedelta(seconds=jobs.WAKE_AGAIN_SECONDS))
+                self._note_broker_away()
                 return
+        if self._broker_away_until:
+            log.info("broker is back")
+            self._broker_away_until = 0.0
+
+    def _note_broker_away(self) -> None:
+        """Say it once, and leave the broker alone for a while: nobody hears of a job without it."""
+        if not self._broker_away_until:
+            log.warning("broker is away")
+        self._broker_away_until = time.monotonic() + AFTER_FAILURE_SECONDS
 
     def _mark(self, job_ids: Sequence[int], woken_at: datetime) -> None:
         with transaction(self._engine) as session:

@@ -11,17 +11,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
-from cds_db import asking, audit, commitment, jobs
+from cds_db import asking, audit, commitment, jobs, resting
 from cds_db.analysis import fail_analysis
 from cds_db.columns import Json
 from cds_db.delivery import discard_delivery, fail_delivery
 from cds_db.destinations import retry_delivery
 from cds_db.events import Event, Outcome
 from cds_db.locks import lock_study_of_job, locked_delivery, locked_revision
-from cds_db.models import Instance, Job, Revision, RevisionPicture
+from cds_db.models import Delivery, Instance, Job, Revision, RevisionPicture
 from cds_db.moves import discard_revision, revive
 from cds_db.stages import (
     AskedState,
@@ -54,7 +54,11 @@ class Change(StrEnum):
 
 
 def retry(session: Session, job_id: int, *, now: datetime, actor: str) -> Change:
-    """Let a job that was given up begin anew, and what it is for with it; one that waits is due at once."""
+    """Let a job that was given up begin anew, and what it is for with it; one that waits is due at once.
+
+    A destination that is left alone is tried; one that is paused stays so.
+    """
+    _end_rest(session, job_id)
     job = _locked(session, job_id)
     if job is None:
         return Change.UNKNOWN
@@ -143,6 +147,14 @@ def _locked(session: Session, job_id: int) -> Job | None:
     lock_study_of_job(session, job_id)
     wanted = select(Job).where(Job.id == job_id).with_for_update()
     return session.scalars(wanted, execution_options={"populate_existing": True}).one_or_none()
+
+
+def _end_rest(session: Session, job_id: int) -> None:
+    """Have the destination of a delivery tried at once; its row is locked before any study."""
+    its = and_(Job.kind == JobKind.DELIVERY, Job.subject_id == Delivery.id)
+    name = session.scalar(select(Delivery.destination).join(Job, its).where(Job.id == job_id))
+    if name is not None and resting.rest_of(session, name) is not None:
+        resting.forget(resting.locked_state(session, name))
 
 
 def _why_not(session: Session, job: Job, *, retry: bool) -> Change | None:

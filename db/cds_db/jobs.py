@@ -6,7 +6,7 @@ studies.py in one transaction. Clocks of several machines must agree to within a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -129,10 +129,13 @@ def bury(session: Session, job_id: int, owner: str, error: str) -> bool:
     )
 
 
-def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]]:
+def due(
+    session: Session, now: datetime, limit: int, without: Collection[JobKind] = ()
+) -> list[tuple[int, JobKind]]:
     """Return jobs that somebody should be woken for: those never woken first, then the urgent.
 
-    Deliveries to a destination that is paused, or left alone for a while, are not among them.
+    Kinds in `without` are not among them, nor deliveries to a destination that is paused, or left alone for a
+    while.
     """
     again = now - timedelta(seconds=WAKE_AGAIN_SECONDS)
     wanted = (
@@ -140,6 +143,7 @@ def due(session: Session, now: datetime, limit: int) -> list[tuple[int, JobKind]
         .where(
             _may_be_taken(now),
             or_(Job.woken_at.is_(None), Job.woken_at <= again),
+            Job.kind.not_in(without),
             *may_be_sent(session, now),
         )
         .order_by(Job.woken_at.is_not(None), Job.priority.desc(), Job.not_before, Job.id)

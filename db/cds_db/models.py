@@ -37,6 +37,8 @@ UID_LENGTH = 64
 """PS3.5 section 9: a UID has at most 64 characters."""
 SHA256_LENGTH = 64
 NAME_LENGTH = 64
+ON_HOLD = "conflict_at IS NOT NULL"
+"""The condition of an index of the studies on hold: mostly there is none."""
 PATH_LENGTH = 512
 
 RowId = BigInteger().with_variant(Integer(), "sqlite")
@@ -74,6 +76,11 @@ class Study(Base):
     """One Study Instance UID; the row that writers lock."""
 
     __tablename__ = "studies"
+    __table_args__ = (
+        Index(
+            "ix_studies_on_hold", "conflict_at", sqlite_where=text(ON_HOLD), postgresql_where=text(ON_HOLD)
+        ),
+    )
 
     study_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), primary_key=True)
     patient_id: Mapped[str] = mapped_column(Words)
@@ -228,7 +235,11 @@ class Delivery(Base):
     """The results of one revision on their way to one destination."""
 
     __tablename__ = "deliveries"
-    __table_args__ = (UniqueConstraint("revision_id", "destination"),)
+    __table_args__ = (
+        UniqueConstraint("revision_id", "destination"),
+        Index(None, "state", "destination"),
+        Index(None, "commitment"),
+    )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
     revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"))

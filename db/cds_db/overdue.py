@@ -16,6 +16,7 @@ from cds_db.joblist import joined
 from cds_db.jobs import may_be_sent
 from cds_db.locks import insert_if_absent
 from cds_db.models import Commitment, Delivery, DestinationState, Job, Overdue, Revision, Study
+from cds_db.resting import unsettled
 from cds_db.stages import (
     AT_WORK,
     AskedState,
@@ -26,6 +27,7 @@ from cds_db.stages import (
     Stage,
 )
 from cds_db.waits import (
+    AWAY_MOST,
     GRACE,
     HELD_MOST,
     HOLD_MOST,
@@ -143,6 +145,11 @@ def _queries(session: Session, now: datetime) -> Iterator[tuple[Subject, str, Se
     name, since = DestinationState.name, DestinationState.paused_at
     paused = select(name, literal("paused"), since, null(), name).where(since.is_not(None))
     yield Subject.DESTINATION, "HOLD_MOST", _late(paused, since, now - HOLD_MOST)
+    missed = DestinationState.away_since
+    away = select(name, literal("away"), missed, null(), name).where(
+        DestinationState.left_alone_until.is_not(None), unsettled(name).exists()
+    )
+    yield Subject.DESTINATION, "AWAY_MOST", _late(away, missed, now - AWAY_MOST)
 
 
 def _late(wanted: Any, since: Any, before: datetime) -> Select[Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Select, Update, and_, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from cds_db import audit
 from cds_db.columns import Json
@@ -133,7 +133,8 @@ def record_reached(session: Session, name: str, *, now: datetime, actor: str) ->
     forget(state)
     if not rested or since is None:
         return
-    session.execute(_free_jobs(name).values(not_before=now, woken_at=None), execution_options=UNSEEN)
+    put_off = or_(Job.not_before > now, Job.woken_at.is_not(None))
+    session.execute(_free_jobs(name, put_off).values(not_before=now, woken_at=None), execution_options=UNSEEN)
     detail: Mapping[str, Json] = {
         "destination": name,
         "failures": failures,
@@ -154,7 +155,7 @@ def locked_state(session: Session, name: str) -> DestinationState:
     return session.scalars(wanted, execution_options={"populate_existing": True}).one()
 
 
-def unsettled(name: str) -> Select[int]:
+def unsettled(name: str | InstrumentedAttribute[str]) -> Select[int]:
     """Return the query for the deliveries to a destination that are to be sent or to be vouched for."""
     return select(Delivery.id).where(
         Delivery.destination == name,
@@ -164,7 +165,8 @@ def unsettled(name: str) -> Select[int]:
 
 def _wake_in_order(session: Session, name: str) -> None:
     """Forget who was woken: the longest waiting is on trial next, not the one that failed just now."""
-    session.execute(_free_jobs(name).values(woken_at=None), execution_options=UNSEEN)
+    woken = _free_jobs(name, Job.woken_at.is_not(None))
+    session.execute(woken.values(woken_at=None), execution_options=UNSEEN)
 
 
 def waiting_jobs(name: str) -> Update:
@@ -172,9 +174,12 @@ def waiting_jobs(name: str) -> Update:
     return update(Job).where(*_waits(name))
 
 
-def _free_jobs(name: str) -> Update:
-    """Return the same without those that somebody changes right now: no two writers wait in a circle."""
-    free = select(Job.id).where(*_waits(name)).with_for_update(skip_locked=True)
+def _free_jobs(name: str, only: ColumnElement[bool]) -> Update:
+    """Return the same of some, without those that somebody changes right now.
+
+    So no two writers wait in a circle, and of a long backlog only what says something else is written.
+    """
+    free = select(Job.id).where(*_waits(name), only).with_for_update(skip_locked=True)
     return update(Job).where(Job.id.in_(free))
 
 

@@ -16,6 +16,9 @@ SQLITE_BUSY_SECONDS = 30
 """How long a writer waits for another process's write transaction."""
 CONNECT_SECONDS = 5
 """A server that does not answer by then is away; the caller tries again later."""
+SILENCE = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""A server whose machine is gone says nothing at all: within 30 s its connection is taken for broken. The
+kernel by itself waits for a quarter of an hour, on an idle one for two hours. In libpq's names and units."""
 POOL_SIZE = 5
 DEFERRED = "cds_deferred"
 """Execution option of a connection that only reads: SQLite then takes no write lock."""
@@ -28,7 +31,7 @@ def open_engine(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        connect = {"connect_timeout": CONNECT_SECONDS, "application_name": "cds-plugin"}
+        connect = {"connect_timeout": CONNECT_SECONDS, "application_name": "cds-plugin", **SILENCE}
         return create_engine(
             parsed, pool_pre_ping=True, pool_size=POOL_SIZE, connect_args=connect, hide_parameters=True
         )

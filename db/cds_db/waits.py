@@ -12,6 +12,7 @@ from enum import StrEnum
 from cds_db.asking import ANSWER_WITHIN, TIMES_ASKED
 from cds_db.delivery import DEFAULT_RETRY
 from cds_db.jobs import LOST_MOST, WAKE_AGAIN_SECONDS
+from cds_db.resting import LONGEST_REST
 from cds_db.stages import AskedState, CommitmentState, DeliveryState, JobKind, JobState, Stage
 
 RECEIVING_MOST = timedelta(hours=24)
@@ -24,6 +25,8 @@ ANALYSIS_WITHIN = timedelta(days=7)
 """An analysis that is put off for so long, because something outside is missing, is given up."""
 HOLD_MOST = timedelta(hours=24)
 """A study on hold, or a paused destination, that somebody may have forgotten."""
+AWAY_MOST = timedelta(hours=1)
+"""A destination that results wait for and that was not reached for so long: longer than a restart takes."""
 GRACE = timedelta(hours=1)
 """What should have been given up by its own rule is named after so much longer."""
 QUESTION_MOST = DEFAULT_RETRY + TIMES_ASKED * ANSWER_WITHIN
@@ -52,6 +55,7 @@ class Then(StrEnum):
     WAKE = "wake again"
     FREE = "let another take it"
     ASK = "ask again"
+    TRY = "let one delivery try it"
     GIVE_UP = "give up"
     SAY = "say so"
     """In the audit trail (`state-overdue`), in `doctor` and in `status`."""
@@ -209,5 +213,14 @@ WAITS: tuple[Wait, ...] = (
         "paused",
         "a person: `destinations resume`",
         (_say("HOLD_MOST", HOLD_MOST),),
+    ),
+    Wait(
+        Subject.DESTINATION,
+        "away",
+        "whoever runs it, while results wait for it",
+        (
+            Limit("LONGEST_REST", text_of(LONGEST_REST), "deliver", Then.TRY),
+            _say("AWAY_MOST", AWAY_MOST),
+        ),
     ),
 )

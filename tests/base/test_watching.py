@@ -86,6 +86,20 @@ def test_a_stopped_process_is_ended_with_all_of_its_session(engine: Engine, slee
         time.sleep(0.05)
 
 
+def test_what_an_earlier_process_of_the_same_number_said_is_held_against_nobody(
+    engine: Engine, sleeper: Part
+) -> None:
+    assert sleeper.pid is not None
+    for name, pid in (("a", sleeper.pid), ("b", os.getpid())):
+        with transaction(engine) as session:
+            say_hello(session, name, socket.gethostname(), pid, datetime.now(UTC) - timedelta(hours=1))
+    watcher = Watcher(engine, [sleeper])
+    for second in (0.0, SILENT_SECONDS + 1, 2 * SILENT_SECONDS + 2):
+        watcher.look(second)
+    time.sleep(0.2)
+    assert sleeper.pid is not None
+
+
 def test_systemd_hears_of_a_process_that_works(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, select, text, update
 from test_db_dead_letters import a_delivery, a_question, a_report, line
 from ward_book import NOW, STUDY, a_closed_study, claimed, events, picture, receive, stage_of
 
-from cds_db import dead_letters, destinations, jobs, overdue, stranded, waits
+from cds_db import dead_letters, destinations, jobs, overdue, resting, stranded, waits
+from cds_db.migrate import upgrade
 from cds_db.models import AuditEntry, Commitment, Delivery, Job, Overdue, Revision, Study
 from cds_db.overdue import Late
-from cds_db.session import snapshot, transaction
+from cds_db.session import open_engine, snapshot, transaction
 from cds_db.stages import JobState
 from cds_db.waits import WAITS, Subject, Then
 
@@ -72,6 +73,15 @@ def paused(engine: Engine) -> None:
         destinations.pause(session, "pacs", now=NOW, actor="user:root", reason="moves")
 
 
+def away(engine: Engine) -> None:
+    a_delivery(engine)
+    for _ in range(resting.FAILURES_BEFORE_REST):
+        with transaction(engine) as session:
+            resting.record_missed(session, "pacs", "cannot be reached", now=NOW, actor="deliver")
+    with transaction(engine) as session:
+        session.execute(update(Job).values(not_before=NOW + timedelta(days=90)))
+
+
 CASES: dict[str, tuple[Callable[[Engine], object], timedelta, str]] = {
     "revision receiving": (opened, waits.RECEIVING_MOST, "RECEIVING_MOST"),
     "revision queued": (put_off, waits.HELD_MOST, "HELD_MOST"),
@@ -82,6 +92,7 @@ CASES: dict[str, tuple[Callable[[Engine], object], timedelta, str]] = {
     "question pending": (asked, waits.QUESTION_MOST, "QUESTION_MOST"),
     "commitment pending": (reported, waits.REPORT_FOR + waits.GRACE, "REPORT_FOR + GRACE"),
     "destination paused": (paused, waits.HOLD_MOST, "HOLD_MOST"),
+    "destination away": (away, waits.AWAY_MOST, "AWAY_MOST"),
 }
 
 
@@ -165,6 +176,33 @@ def test_a_revision_without_a_pending_delivery_goes_on_and_work_for_nothing_ends
     assert (line(engine, job_id).state, line(engine, job_id).reason) == (JobState.DEAD, stranded.NOTHING)
     with snapshot(engine) as session:
         assert session.get_one(Study, STUDY).conflict_at is None
+
+
+def test_what_waits_for_nobody_is_found_quickly_whatever_the_statistics_say(postgres_url: str) -> None:
+    """PostgreSQL knew of no waiting job yet, and compared each delivery with each job: ten minutes."""
+    upgrade(postgres_url)
+    engine = open_engine(postgres_url)
+    with engine.begin() as connection:
+        for statement in A_BACKLOG:
+            connection.execute(text(statement))
+    with snapshot(engine) as session:
+        session.execute(text("SET LOCAL statement_timeout = '3s'"))
+        assert stranded.stranded(session) == []
+    engine.dispose()
+
+
+A_BACKLOG = (
+    "INSERT INTO studies SELECT '1.2.' || i, '', '', now(), NULL FROM generate_series(1, 20000) i",
+    """INSERT INTO revisions (id, study_instance_uid, number, stage, calling_ae, opened_at, last_received_at)
+    SELECT i, '1.2.' || i, 1, 'delivering', '', now(), now() FROM generate_series(1, 20000) i""",
+    """INSERT INTO deliveries (id, revision_id, destination, state, attempts)
+    SELECT i, i, 'pacs', 'delivered', 0 FROM generate_series(1, 20000) i""",
+    """INSERT INTO jobs (kind, subject_id, state, attempts, not_before)
+    SELECT 'delivery', i, 'done', 0, now() FROM generate_series(1, 20000) i""",
+    "ANALYZE studies, revisions, deliveries, jobs",
+    "UPDATE deliveries SET state = 'pending'",
+    "UPDATE jobs SET state = 'waiting'",
+)
 
 
 def swept(engine: Engine) -> list[Subject]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from ward_book import NOW, a_closed_study, analyse, at_once, events
 
-from cds_db import destinations, jobs, resting
+from cds_db import dead_letters, destinations, jobs, resting
+from cds_db.dead_letters import Change
 from cds_db.models import Delivery, Job
 from cds_db.resting import FAILURES_BEFORE_REST, FIRST_REST, LONGEST_REST, TRIAL, Rest
 from cds_db.session import snapshot, transaction
@@ -134,6 +135,29 @@ def test_whoever_was_woken_in_vain_is_woken_for_the_next_trial(
     assert to_pacs not in due(engine, NOW + FIRST_REST)
     miss(engine)
     assert to_pacs in due(engine, NOW + FIRST_REST)
+
+
+def test_a_retried_job_is_tried_at_once_also_where_its_destination_rests(
+    engine: Engine, waiting: tuple[int, int]
+) -> None:
+    miss(engine)
+    with transaction(engine) as session:
+        assert dead_letters.retry(session, waiting[0], now=NOW, actor="user:root") is Change.RETRIED
+    assert waiting[0] in due(engine, NOW) and admitted(engine, NOW)
+
+
+def test_a_failed_trial_rewrites_only_the_jobs_that_were_woken(
+    engine: Engine, waiting: tuple[int, int]
+) -> None:
+    """Of a long backlog nearly none was: rewriting 100,000 rows took seconds at each trial."""
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite tells nobody where a row lies")
+    where = text("SELECT ctid::text FROM jobs WHERE id = :job")
+    with engine.begin() as connection:
+        before = connection.scalar(where, {"job": waiting[0]})
+    miss(engine)
+    with engine.begin() as connection:
+        assert connection.scalar(where, {"job": waiting[0]}) == before
 
 
 @pytest.mark.parametrize("what", ["resume", "retry"])

@@ -19,6 +19,7 @@ from pydicom import dcmread
 from pynetdicom.events import Event
 
 from cds_db import jobs, studies
+from cds_db.handling import HIGH
 from cds_db.models import Job
 from cds_db.session import transaction
 from cds_db.stages import DeliveryState, JobKind, JobState
@@ -155,6 +156,27 @@ def test_destinations_do_not_block_each_other(postroom: Postroom, ports: list[in
         assert all(postroom.delivery(each).state is DeliveryState.PENDING for each in stuck)
         postroom.stopping.set()
     dispatcher.close()
+
+
+def test_the_urgent_overtake_what_waits_for_a_destination(postroom: Postroom, ports: list[int]) -> None:
+    routine = [job for _ in range(4) for job in postroom.a_finished_analysis("pacs")]
+    (urgent,) = postroom.a_finished_analysis("pacs")
+    with transaction(postroom.engine) as session:
+        session.get_one(Job, urgent).priority = HIGH
+    opened = threading.Event()
+    with Pacs(ports[0], answer=lambda _event: opened.wait(30) and 0x0000) as pacs:
+        dispatcher = Dispatcher(
+            postroom.engine,
+            Deliverer(postroom.settings, postroom.engine, postroom.stopping),
+            Reporter(postroom.settings, postroom.engine),
+        )
+        for job_id in (*routine, urgent):
+            dispatcher.submit(job_id)
+        opened.set()
+        until(lambda: len(pacs.taken) == 15)
+        dispatcher.close()
+    ends = [postroom.delivery(each).delivered_at for each in (urgent, *routine[2:])]
+    assert ends[0] == min(ends), "only those that were on their way already may be earlier"
 
 
 def test_the_deliver_command(postroom: Postroom, ports: list[int], redis_url: str, tmp_path: Path) -> None:

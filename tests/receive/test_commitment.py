@@ -40,6 +40,7 @@ from cds_plugin.commitment.request import (
 )
 from cds_plugin.config import PeerEntry, Retention
 from cds_plugin.demo.ports import free_ports
+from cds_plugin.errors import Unavailable
 from cds_plugin.retention import Purge
 
 REQUESTER = "CAMERA"
@@ -477,3 +478,28 @@ def until(condition: object) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_who_lost_the_job_meanwhile_leaves_it_to_its_heir_without_a_word(ward: Ward, answered: bool) -> None:
+    """An exception would end the turn of its association: the later reports on it would never be sent."""
+    request = CommitmentRequest(REQUESTER, LOOPBACK, "1.2.8", (Reference("1.2", "1.2.3"),))
+    now, lease = datetime.now(UTC), timedelta(seconds=10)
+    with transaction(ward.engine) as session:
+        job_id = commitment.record_request(session, request, now=now)
+        claim = jobs.claim(session, job_id, owner="frozen", now=now, lease=lease)
+    assert claim is not None
+
+    def send(_event: object, _information: object) -> None:
+        with transaction(ward.engine) as session:
+            assert jobs.claim(session, job_id, owner="heir", now=now + 2 * lease, lease=lease)
+            if answered:
+                commitment.give_up(session, claim.subject_id, "lost", now=now, actor="sweep", keep=True)
+        if not answered:
+            raise Unavailable("away", "it is away", "Wait.")
+
+    Reporter(ward.settings, ward.engine).report(job_id, "frozen", claim.subject_id, 1, send)
+    (row,) = rows(ward)
+    assert (row.state, row.last_error) == (("failed", "lost") if answered else ("pending", None))
+    with snapshot(ward.engine) as session:
+        assert session.get_one(Job, job_id).lease_owner == "heir"

@@ -23,7 +23,7 @@ from cds_db.models import Association, Instance, Job, Result
 from cds_db.session import snapshot, transaction
 from cds_db.stages import JobKind
 from cds_plugin.config import Broker
-from cds_plugin.queue import ANSWER_SECONDS, QUEUE_OF, make_app
+from cds_plugin.queue import ANSWER_SECONDS, QUEUE_OF, WAITING_MOST, make_app
 from cds_plugin.receive.sweep import Sweeper
 from cds_plugin.results.uids import DEVICE_UID_ROOT
 
@@ -158,7 +158,12 @@ def test_a_job_of_a_dead_worker_is_woken_again(ward: Ward, redis_url: str) -> No
     with transaction(ward.engine) as session:
         assert jobs.claim(session, job.id, owner="w", now=now, lease=timedelta(seconds=1))
     assert sweeper.tick() and messages(redis_url, "analysis") == 1
-    until(lambda: sweeper.tick() and messages(redis_url, "analysis") == 2)
+    with redis.Redis.from_url(redis_url) as client:
+        client.rpush("analysis", *["nobody takes it"] * WAITING_MOST)
+        time.sleep(1.1)
+        assert sweeper.tick() and messages(redis_url, "analysis") == WAITING_MOST + 1, "it is full"
+        client.delete("analysis")
+    until(lambda: sweeper.tick() and messages(redis_url, "analysis") == 1)
 
 
 def test_a_broker_that_is_away_costs_nothing_but_time(ward: Ward, redis_url: str) -> None:
