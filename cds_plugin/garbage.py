@@ -1,8 +1,8 @@
 """What a process keeps to its end is told to the garbage collector, which then looks at the rest in time.
 
 CPython searches old objects only once those that came since are a quarter of all that it found there before,
-and a part of ours keeps some hundred thousand objects of imported modules. So it searched for the first time
-after a thousand associations: until then their rings (pynetdicom's, with their threads) made memory grow.
+and a part of ours keeps some hundred thousand objects of imported modules. So the deliverer had not searched
+once after 700 deliveries, whose rings (pynetdicom's associations with their threads) made its memory grow.
 """
 
 from __future__ import annotations
