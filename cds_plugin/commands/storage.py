@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -156,8 +157,10 @@ def _open(path: str, out: Path, config: Path | None) -> None:
         raise Refused("not_stored", f"{path} is not below storage.directory.", "Name a stored file.")
     _audit(settings, Event.STORED_FILE_OPENED, {"path": path})
     try:
-        with vault.open(path) as plain, out.open("xb") as copy:
+        with vault.open(path) as plain, out.open("xb") as copy, ExitStack() as half:
+            half.callback(out.unlink)
             out.chmod(0o600)
             shutil.copyfileobj(plain, copy)
+            half.pop_all()
     except OSError as error:
         raise Refused("not_opened", f"{path}: {error.strerror}.", "Check both paths.") from error

@@ -36,7 +36,7 @@ def recoded(path: Path, transfer_syntax_uid: str) -> bytes:
             dataset.decompress(decoding_plugin=PINNED_DECODER, generate_instance_uid=False)
     except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
         raise Refused(
-            "cannot_recode", f"{path.name} cannot be decoded ({type(error).__name__})", "Restore the file."
+            "cannot_recode", f"a result cannot be decoded ({type(error).__name__})", "Restore its file."
         ) from error
     dataset.file_meta.TransferSyntaxUID = syntax = UID(transfer_syntax_uid)
     file = BytesIO()

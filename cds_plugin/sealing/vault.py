@@ -22,7 +22,7 @@ from cds_plugin.config import Settings
 from cds_plugin.durable import PART, sync_file
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.sealing.keys import Keys, read_keys
-from cds_plugin.sealing.sealed import MAGIC, SealedReader, key_id_of, sealed
+from cds_plugin.sealing.sealed import MAGIC, KeyMissing, SealedReader, key_id_of, sealed
 
 COPY_BYTES = 1 << 20
 MEMORY = Path("/dev/shm")
@@ -97,9 +97,22 @@ class Vault:
             if key_id_of(head) is None:
                 return file
             return cast("BinaryIO", io.BufferedReader(SealedReader(file, self.keys()), COPY_BYTES))
+        except KeyMissing:
+            file.close()
+            if self._only_looks_sealed(path):
+                return (self.directory / path).open("rb")
+            raise
         except BaseException:
             file.close()
             raise
+
+    def _only_looks_sealed(self, path: str | Path) -> bool:
+        """Return whether a file's name is the SHA-256 of its bytes as they lie: then they are plain.
+
+        Whoever knows how sealed files begin may have sent such bytes, which went into quarantine.
+        """
+        with (self.directory / path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == Path(path).stem
 
     def digest_of(self, path: str | Path) -> tuple[str, int]:
         """Return SHA-256 and number of the plain bytes. Raises as `open` does."""

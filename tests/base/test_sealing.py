@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from cds_plugin.sealing.keys import Key, Keys, add_key, read_keys
 from cds_plugin.sealing.sealed import (
     CHUNK_BYTES,
     HEAD_BYTES,
+    MAGIC,
     SEALED_CHUNK_BYTES,
     KeyMissing,
     SealBroken,
@@ -221,10 +223,13 @@ def test_the_newest_key_seals_and_every_key_opens_also_while_a_process_runs(
         noted = session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
     engine.dispose()
     assert [each.event for each in noted] == ["files-sealed", "stored-file-opened"]
+    (vault.directory / "spool" / "one.dcm").write_bytes(vault.as_kept(b"1" * CHUNK_BYTES * 2)[:-1])
+    run(tmp_path, vault, "open", "spool/one.dcm", "--out", str(tmp_path / "half"), code=1)
+    assert not (tmp_path / "half").exists()
     assert noted[0].detail["files"] == 2 and noted[1].detail == {"path": "spool/one.dcm"}
 
 
-def run(folder: Path, vault: Vault, *words: str) -> str:
+def run(folder: Path, vault: Vault, *words: str, code: int = 0) -> str:
     config = folder / "cds-plugin.toml"
     database = folder / "cds.db"
     upgrade(f"sqlite:///{database}")
@@ -233,7 +238,7 @@ def run(folder: Path, vault: Vault, *words: str) -> str:
         f'encryption_key_file = "{vault.key_file}"\n'
     )
     done = CliRunner().invoke(build("storage"), ["storage", *words, "--config", str(config)])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == code, done.output
     return done.stdout
 
 
@@ -268,6 +273,15 @@ def test_what_is_sealed_while_it_is_read_stays_what_it_was(vault: Vault) -> None
     with pytest.raises(SealBroken):
         seal_again(vault, file)
     assert list(file.parent.iterdir()) == [file], "no draft is left"
+
+
+def test_what_a_stranger_made_look_sealed_is_plain_until_it_is_sealed(vault: Vault) -> None:
+    plain = MAGIC + b"in quarantine, by whoever knows how sealed files begin" * 9
+    file = vault.directory / "spool" / f"{hashlib.sha256(plain).hexdigest()}.dcm"
+    file.write_bytes(plain)
+    assert vault.open(file).read() == plain
+    seal_again(vault, file)
+    assert plain not in file.read_bytes() and vault.open(file).read() == plain
 
 
 def test_a_key_file_that_vanishes_leaves_a_running_process_its_keys(vault: Vault) -> None:
