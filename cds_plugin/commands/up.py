@@ -12,6 +12,7 @@ from typing import IO
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db.processes import alive
 from cds_db.session import open_engine, snapshot
@@ -98,8 +99,12 @@ def _listener_is_up(settings: Settings, engine: Engine, since: datetime) -> bool
 
 
 def _said_hello(engine: Engine, name: str, since: datetime) -> bool:
-    with snapshot(engine) as session:
-        return any(process.name == name for process in alive(session, since))
+    """Return whether a part said hello; a database that is away while the parts start is waited for."""
+    try:
+        with snapshot(engine) as session:
+            return any(process.name == name for process in alive(session, since))
+    except SQLAlchemyError:
+        return False
 
 
 def _announce(supervisor: Supervisor, settings: Settings, as_json: bool) -> None:

@@ -72,6 +72,7 @@ class DicomListener:
 
     def __enter__(self) -> Self:
         self._spool.make_folders()
+        self._forget_predecessor()
         with ExitStack() as opened:
             incoming = opened.enter_context(self._spool.incoming_folder())
             opened.enter_context(libraries_set(incoming))
@@ -98,6 +99,11 @@ class DicomListener:
         self._stopping.set()
         self._keeper.join()
         self._closing.close()
+
+    def _forget_predecessor(self) -> None:
+        """Let go what a process of this very name held open: in containers process ids come again."""
+        with suppress(SQLAlchemyError), self._turn, transaction(self._engine) as session:
+            studies.forget_listener(session, self._name)
 
     def _handlers(self, store: StoreHandler) -> list[evt.EventHandlerType]:
         return [

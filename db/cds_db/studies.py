@@ -14,6 +14,16 @@ from cds_db.analysis import (
     revision_pictures,
     start_analysis,
 )
+from cds_db.closing import (
+    AssociationActivity,
+    OpenRevision,
+    close_association,
+    close_revision,
+    forget_listener,
+    open_association,
+    receiving,
+    touch_associations,
+)
 from cds_db.delivery import (
     delivery_objects,
     fail_delivery,
@@ -27,21 +37,13 @@ from cds_db.delivery import (
 )
 from cds_db.overview import DeliveryLine, ResultLine, StudyStatus, status, statuses
 from cds_db.reception import (
-    AssociationActivity,
-    OpenRevision,
     Original,
     ReceivedInstance,
     Stored,
     StoredInstance,
-    close_association,
-    close_revision,
-    forget_listener,
     handling_of,
     is_own_uid,
-    open_association,
-    receiving,
     record_instance,
-    touch_associations,
 )
 from cds_db.stages import IllegalMove
 

@@ -20,7 +20,7 @@ RECEIVING_MOST = timedelta(hours=24)
 UNTAKEN_MOST = timedelta(hours=1)
 """A job that is due and that nobody takes: the part that should is missing, or has too much to do."""
 HELD_MOST = timedelta(hours=1)
-"""A job that one process renews for so long: twice what one turn of an analysis may take."""
+"""A job that one process renews for so long: twice the time after which a hanging task is killed."""
 ANALYSIS_WITHIN = timedelta(days=7)
 """An analysis that is put off for so long, because something outside is missing, is given up."""
 HOLD_MOST = timedelta(hours=24)

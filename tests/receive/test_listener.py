@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,11 @@ from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.dsutils import split_dataset
 from ward import AE_TITLE, LOOPBACK, Ward
 
+from cds_db import studies
+from cds_db.models import Association
+from cds_db.session import transaction
 from cds_plugin.errors import Unavailable
+from cds_plugin.presence import this_process
 
 Dcmtk = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -39,6 +44,14 @@ def test_echo_and_the_called_title(ward: Ward, dcmtk: Dcmtk) -> None:
     with ward.listening():
         assert dcmtk("echoscu", "-aec", AE_TITLE, LOOPBACK, ward.port).returncode == 0
         assert dcmtk("echoscu", "-aec", "OTHER", LOOPBACK, ward.port).returncode != 0
+
+
+def test_what_a_predecessor_of_its_process_id_held_open_is_let_go(ward: Ward) -> None:
+    facts = {"listener": this_process(), "calling_ae": "A", "peer": LOOPBACK, "now": datetime.now(UTC)}
+    with transaction(ward.engine) as session:
+        studies.open_association(session, id="of a container that was started again", **facts)
+    with ward.listening(), transaction(ward.engine) as session:
+        assert session.query(Association).all() == []
 
 
 def test_a_stored_object_is_durable_and_audited(ward: Ward, tmp_path: Path) -> None:

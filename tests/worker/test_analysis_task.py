@@ -19,6 +19,7 @@ from cds_db.models import Delivery, Job
 from cds_db.session import transaction
 from cds_db.stages import JobState
 from cds_plugin.lease import LEASE_SECONDS
+from cds_worker import inference
 from cds_worker.inference import Analyst
 
 pytestmark = pytest.mark.slow
@@ -51,6 +52,23 @@ def test_results_found_are_not_built_again(home: Home, analyst: Analyst, a_study
     analyst.work(job)
     assert home.status(study).stage == "complete"
     assert kept.items() <= snapshot(home).items()
+
+
+def test_a_large_study_is_handed_back_after_its_turn_and_an_urgent_one_goes_before_its_rest(
+    home: Home, analyst: Analyst, a_study: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "TURN_SECONDS", 0.01)
+    large, files = a_study(2)
+    job = home.close(home.receive(files))
+    analyst.work(job)
+    assert {each.source for each in home.status(large).results} == {f"{large}.1"}
+    assert (job_of(home, job).state, job_of(home, job).attempts) == (JobState.WAITING, 0)
+    urgent, files = a_study(1)
+    urgent_job = home.close(home.receive(files))
+    with transaction(home.engine) as session:
+        session.get_one(Job, urgent_job).priority = HIGH
+    analyst.work(job)
+    assert (home.status(urgent).stage, home.status(large).stage) == ("complete", "analysing")
 
 
 def test_deliveries_are_made_for_the_rule_of_the_sender(

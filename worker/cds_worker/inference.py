@@ -30,7 +30,7 @@ from cds_plugin.decoder import Decoder
 from cds_plugin.errors import CdsError, Refused, Unavailable
 from cds_plugin.lease import Lease, LeaseLost, let_go, owner_name, take
 from cds_plugin.photograph import read_header
-from cds_plugin.queue import HARD_LIMIT_SECONDS, make_app, wake
+from cds_plugin.queue import make_app, wake
 from cds_plugin.rules import routes_of_sender
 from cds_plugin.sealing.vault import Vault
 from cds_plugin.study import USUAL_KINDS, ResultKind, Sha256
@@ -54,8 +54,9 @@ from cds_worker.stored import StoredFileLost, stored_file
 from cds_worker.warming import warm
 
 ACTOR = "worker"
-TURN_SECONDS = HARD_LIMIT_SECONDS / 2
-"""A study that takes longer is handed back with what is done, long before the hard limit kills the task."""
+TURN_SECONDS = 60.0
+"""A study that takes longer is handed back with what is done, and goes on when its turn comes again: it
+holds up neither an urgent study nor other senders, and no task comes near its hard limit."""
 CLAIM_TRIES = 20
 """Another worker may take the job whose turn it is a moment earlier; then the next one's turn has come."""
 RETRY_SECONDS = 15.0
