@@ -22,7 +22,7 @@ from cds_db.destinations import retry_delivery
 from cds_db.events import Event, Outcome
 from cds_db.locks import lock_study_of_job, locked_delivery, locked_revision
 from cds_db.models import Delivery, Instance, Job, Revision, RevisionPicture
-from cds_db.moves import discard_revision, revive
+from cds_db.moves import discard_revision, revive, shortened
 from cds_db.stages import (
     AskedState,
     DeliveryState,
@@ -85,7 +85,8 @@ def discard(session: Session, job_id: int, *, reason: str, now: datetime, actor:
         return problem
     check_move(job.state, JobState.DISCARDED)
     job.state = JobState.DISCARDED
-    whose = _discard_subject(session, job, f"discarded by {actor}: {reason}", now)
+    why = f"discarded by {actor}: {reason}"
+    whose = _discard_subject(session, job, why, now)
     study = whose.pop("study_instance_uid", None)
     detail: dict[str, Json] = {"job": job.id, "kind": job.kind, "reason": reason, "error": job.last_error}
     audit.append(
@@ -97,6 +98,7 @@ def discard(session: Session, job_id: int, *, reason: str, now: datetime, actor:
         outcome=Outcome.MINOR_FAILURE,
         detail={**detail, **whose},
     )
+    job.last_error = shortened(f"{why}; given up because: {job.last_error}" if job.last_error else why)
     return Change.DISCARDED
 
 

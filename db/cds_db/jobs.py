@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from cds_db.locks import lock_study_of_job
 from cds_db.models import Delivery, DestinationState, Job, Revision
+from cds_db.moves import shortened
 from cds_db.resting import left_alone
 from cds_db.stages import JobKind, JobState, check_move
 from cds_db.turns import MEMORY, Waiting, next_in_turn
@@ -241,6 +242,8 @@ def _change(session: Session, job_id: int, owner: str, **values: Any) -> bool:
     if "state" in values:
         check_move(JobState.RUNNING, values["state"])
         values["lost"] = 0
+    if values.get("last_error"):
+        values["last_error"] = shortened(values["last_error"])
     lock_study_of_job(session, job_id)
     changed = session.execute(
         update(Job)

@@ -136,6 +136,7 @@ def test_discard_ends_it_visibly(engine: Engine, kind: str) -> None:
     assert discarded(engine, job_id) is Change.DISCARDED
     shown = line(engine, job_id)
     assert (shown.state, (shown.subject_state or "").split()[-1]) == (JobState.DISCARDED, "discarded")
+    assert "discarded by user:root: not ours; given up because: " in (shown.reason or "")
     assert events(engine)[-1] == "job-discarded"
     assert (retried(engine, job_id), discarded(engine, job_id)) == (Change.OVER, Change.NOT_DEAD)
     with snapshot(engine) as session:

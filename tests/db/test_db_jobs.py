@@ -9,6 +9,7 @@ from ward_book import LEASE, NOW, a_closed_study, claimed
 
 from cds_db import jobs, processes
 from cds_db.models import Job
+from cds_db.moves import ERROR_LENGTH
 from cds_db.session import snapshot, transaction
 from cds_db.stages import JobKind, JobState
 
@@ -97,7 +98,8 @@ def test_a_job_that_kills_every_worker_is_exhausted_and_buried(engine: Engine) -
     assert claim is not None
     assert claim.exhausted
     with transaction(engine) as session:
-        assert jobs.bury(session, job_id, "worker", "killed every worker")
+        assert jobs.bury(session, job_id, "worker", "killed every worker; " * 1000)
+    assert len(the_job(engine, job_id).last_error or "") == ERROR_LENGTH
     assert the_job(engine, job_id).state is JobState.DEAD
     assert due(engine, now) == []
 
