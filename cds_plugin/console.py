@@ -9,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -33,6 +34,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON to std
 
 stdout = Console()
 stderr = Console(stderr=True)
+
+
+def this_user() -> str:
+    """Return who gave the command, as the audit trail names people."""
+    return f"user:{psutil.Process().username()}"
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 from sqlalchemy import Engine
 
@@ -18,7 +17,7 @@ from cds_db.events import Event, Outcome
 from cds_db.models import AuditEntry
 from cds_db.session import snapshot, transaction
 from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout, this_user
 from cds_plugin.database import opened_database
 
 command = typer.Typer(no_args_is_help=True)
@@ -88,7 +87,7 @@ def _record_use(engine: Engine, wanted: audit.AuditFilter) -> None:
         for name, value in asdict(wanted).items()
         if value is not None
     }
-    user = f"user:{psutil.Process().username()}"
+    user = this_user()
     with transaction(engine) as session:
         audit.append(session, event=Event.AUDIT_LOG_USED, actor=user, now=now, detail={"filter": asked})
     try:

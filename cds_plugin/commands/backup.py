@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cds_db.migrate import Schema, schema
 from cds_plugin.backup.making import Made, back_up
 from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout, this_user
 from cds_plugin.database import opened_database
 from cds_plugin.errors import Refused, Unavailable
 
@@ -38,7 +37,7 @@ def _back_up(out: Path, config: Path | None, as_json: bool) -> int:
             )
         with disk_failures("backup_failed"), progress_shown("backing up") as progress:
             made = back_up(
-                settings, engine, out.resolve(), now=datetime.now(UTC), actor=_user(), progress=progress
+                settings, engine, out.resolve(), now=datetime.now(UTC), actor=this_user(), progress=progress
             )
     _show(made, out, as_json)
     return Exit.FAILED if made.missing else Exit.DONE
@@ -84,7 +83,3 @@ def _show(made: Made, out: Path, as_json: bool) -> None:
     stdout.print(text, markup=False, highlight=False, soft_wrap=True)
     for path in manifest.missing:
         stderr.print(f"missing: {path}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _user() -> str:
-    return f"user:{psutil.Process().username()}"

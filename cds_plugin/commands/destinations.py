@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 from sqlalchemy.orm import Session
 
@@ -17,7 +16,7 @@ from cds_db.destinations import DestinationLine
 from cds_db.session import snapshot, transaction
 from cds_db.stages import AskedState, DeliveryState
 from cds_plugin.config import Destination, Settings, load_settings
-from cds_plugin.console import ConfigOption, JsonOption, guarded, print_json, stdout
+from cds_plugin.console import ConfigOption, JsonOption, guarded, print_json, stdout, this_user
 from cds_plugin.database import opened_database
 from cds_plugin.errors import Refused
 
@@ -41,7 +40,7 @@ def pause_command(
     """Send nothing more to a destination until it is resumed; results wait."""
 
     def change(session: Session, now: datetime) -> dict[str, Any]:
-        changed = destinations.pause(session, name, now=now, actor=user(), reason=reason)
+        changed = destinations.pause(session, name, now=now, actor=this_user(), reason=reason)
         return {"paused": True, "changed": changed}
 
     guarded(lambda: _change(name, change, config, json))
@@ -52,7 +51,7 @@ def resume_command(name: Name, config: ConfigOption = None, json: JsonOption = F
     """Send again to a destination that was paused, with all its time anew."""
 
     def change(session: Session, now: datetime) -> dict[str, Any]:
-        return {"paused": False, "changed": destinations.resume(session, name, now=now, actor=user())}
+        return {"paused": False, "changed": destinations.resume(session, name, now=now, actor=this_user())}
 
     guarded(lambda: _change(name, change, config, json))
 
@@ -64,15 +63,10 @@ def retry_command(
     """Try now what waits for a destination, and once more what was given up."""
 
     def change(session: Session, now: datetime) -> dict[str, Any]:
-        tried = destinations.retry(session, name, now=now, actor=user(), study_instance_uid=study)
+        tried = destinations.retry(session, name, now=now, actor=this_user(), study_instance_uid=study)
         return {"retried": tried}
 
     guarded(lambda: _change(name, change, config, json))
-
-
-def user() -> str:
-    """Return who asks, as the audit trail names people."""
-    return f"user:{psutil.Process().username()}"
 
 
 def _list(config: Path | None, as_json: bool) -> None:

@@ -18,9 +18,8 @@ from cds_db.joblist import UNFINISHED, JobLine
 from cds_db.session import snapshot, transaction
 from cds_db.stages import JobKind, JobState
 from cds_plugin.commands.conformance import write_page
-from cds_plugin.commands.destinations import user
 from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout, this_user
 from cds_plugin.database import opened_database
 from cds_plugin.enginepage import page
 from cds_plugin.errors import Refused
@@ -84,7 +83,7 @@ def retry_command(jobs: Ids, config: ConfigOption = None, json: JsonOption = Fal
     """Let what was given up begin anew; what waits is tried at once."""
 
     def change(session: Session, job_id: int, now: datetime) -> Change:
-        return dead_letters.retry(session, job_id, now=now, actor=user())
+        return dead_letters.retry(session, job_id, now=now, actor=this_user())
 
     guarded(lambda: _change(jobs, change, config, json))
 
@@ -96,7 +95,7 @@ def discard_command(jobs: Ids, reason: Reason, config: ConfigOption = None, json
         raise typer.BadParameter("--reason: say why")
 
     def change(session: Session, job_id: int, now: datetime) -> Change:
-        return dead_letters.discard(session, job_id, reason=reason, now=now, actor=user())
+        return dead_letters.discard(session, job_id, reason=reason, now=now, actor=this_user())
 
     guarded(lambda: _change(jobs, change, config, json))
 

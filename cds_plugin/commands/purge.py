@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 
 from cds_db.retention import Marked
 from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stderr, stdout, this_user
 from cds_plugin.database import opened_database
 from cds_plugin.retention import Purge
 
@@ -39,7 +38,7 @@ def _purge(dry_run: bool, config: Path | None, as_json: bool) -> int:
     if not settings.retention.has_rule:
         stderr.print("[retention] names no days: everything is kept", markup=False, highlight=False)
     with opened_database(settings) as engine:
-        purge = Purge(settings, engine, datetime.now(UTC), f"user:{psutil.Process().username()}")
+        purge = Purge(settings, engine, datetime.now(UTC), this_user())
         total = _Total(dry_run)
         for marked in purge.due() if dry_run else purge.pieces():
             total.add(marked)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 from sqlalchemy import Engine
 
@@ -18,7 +17,7 @@ from cds_db.columns import storable
 from cds_db.models import Instance, Study
 from cds_db.session import snapshot, transaction
 from cds_plugin.config import Settings, load_settings
-from cds_plugin.console import ConfigOption, JsonOption, guarded, print_json, stdout
+from cds_plugin.console import ConfigOption, JsonOption, guarded, print_json, stdout, this_user
 from cds_plugin.database import opened_database
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.receive.header import read_received
@@ -76,7 +75,7 @@ def _release(
         set_aside = [key for key, each in found.items() if each not in kept]
         with transaction(engine) as session:
             done = repeating.release(
-                session, study, chosen, set_aside, reason=reason, now=datetime.now(UTC), actor=_user()
+                session, study, chosen, set_aside, reason=reason, now=datetime.now(UTC), actor=this_user()
             )
     document = {
         "study_instance_uid": study,
@@ -174,7 +173,3 @@ def _show(document: Mapping[str, Any], as_json: bool) -> None:
     if document["outcome"] == "released":
         counts = f"{document['pictures']} pictures to analyse, {document['set_aside']} set aside"
         stdout.print(f"    {counts}", markup=False, highlight=False)
-
-
-def _user() -> str:
-    return f"user:{psutil.Process().username()}"

@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 
 from cds_plugin.backup.places import opened_source
 from cds_plugin.backup.restoring import check_place, restore, verify
 from cds_plugin.commands.backup import disk_failures, progress_shown
 from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stdout
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stdout, this_user
 from cds_plugin.database import database_failures
 
 FromArgument = Annotated[Path, typer.Argument(metavar="FROM", help="What cds-plugin backup made.")]
@@ -54,7 +53,7 @@ def _restore(backup: Path, check: bool, replace: bool, config: Path | None, as_j
         if check:
             return _show(document, as_json)
         with progress_shown("restoring") as progress:
-            user, now = f"user:{psutil.Process().username()}", datetime.now(UTC)
+            user, now = this_user(), datetime.now(UTC)
             done = restore(settings, source, replace=replace, now=now, actor=user, progress=progress)
     document |= {
         "restored": True,

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 
 from cds_db import audit
@@ -19,7 +18,7 @@ from cds_db.events import Event
 from cds_db.session import transaction
 from cds_plugin.commands.backup import progress_shown
 from cds_plugin.config import Settings, load_settings
-from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, report, stdout
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, report, stdout, this_user
 from cds_plugin.database import opened_database
 from cds_plugin.errors import CdsError, Refused
 from cds_plugin.sealing.again import seal_again, stored_by_key, to_be_sealed
@@ -146,7 +145,7 @@ def _sealed_again(vault: Vault, file: Path) -> bool | None:
 def _audit(settings: Settings, event: Event, detail: Mapping[str, Json]) -> None:
     """Note who does it before it is done: without a trail it is not."""
     with opened_database(settings) as engine, transaction(engine) as session:
-        actor = f"user:{psutil.Process().username()}"
+        actor = this_user()
         audit.append(session, event=event, actor=actor, now=datetime.now(UTC), detail=detail)
 
 

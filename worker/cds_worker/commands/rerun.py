@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 from sqlalchemy import Engine
 
@@ -15,7 +14,7 @@ from cds_db.repeating import Repeat, Repeated, closed_between, rerun
 from cds_db.session import snapshot, transaction
 from cds_plugin.commands.audit import an_instant
 from cds_plugin.config import load_settings
-from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stdout
+from cds_plugin.console import ConfigOption, Exit, JsonOption, guarded, print_json, stdout, this_user
 from cds_plugin.database import opened_database
 from cds_plugin.errors import Refused
 from cds_worker.bundle import check_bundles
@@ -67,7 +66,7 @@ def _rerun(
     with opened_database(settings) as engine:
         for uid in _wanted(engine, study, since, until):
             with transaction(engine) as session:
-                repeated = rerun(session, uid, recipe, now=datetime.now(UTC), actor=_user())
+                repeated = rerun(session, uid, recipe, now=datetime.now(UTC), actor=this_user())
             _show(uid, repeated, as_json)
             well = well and (study is None or repeated.outcome in WELL)
     return Exit.DONE if well else Exit.FAILED
@@ -105,7 +104,3 @@ def _show(study_instance_uid: str, repeated: Repeated, as_json: bool) -> None:
     without = f", without {repeated.purged} that were purged" if number and repeated.purged else ""
     text = f"{study_instance_uid}: {WORDS[repeated.outcome]}{number}{without}"
     stdout.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _user() -> str:
-    return f"user:{psutil.Process().username()}"
