@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cds_db import joblist, overdue
@@ -50,6 +50,8 @@ CHILD_SECONDS = 120.0
 """Importing torch from a cold disk takes tens of seconds; more than this is a fault."""
 SAID_CHARACTERS = 500
 """Of what a child says, its end: the reason stands there."""
+CLOCK_SECONDS = 2.0
+"""A fraction of a lease; more than any clock that is kept in time is off."""
 FREE_BYTES_WANTED = 2_000_000_000
 CERTIFICATE_DAYS_WANTED = 30
 """A month to get a new certificate from whoever signs them."""
@@ -97,15 +99,29 @@ def _database(settings: Settings) -> Finding:
     shown = str(settings.redacted()["database"]["url"])
     try:
         with open_engine(settings.database.url).connect() as connection:
-            connection.execute(text("SELECT 1"))
+            apart = _clocks_apart(connection)
         version = current(settings.database.url)
     except SQLAlchemyError as error:
         return Finding(
             "database", False, f"{shown}: {type(error).__name__}", "Start it or correct database.url."
         )
     schema = compared(version)
+    if apart > CLOCK_SECONDS:
+        said = f"{shown}: its clock and this machine's differ by {apart:.1f} s"
+        return Finding(
+            "database", False, said, "Let all machines keep time by NTP: leases are measured by it."
+        )
     action = UPDATE if schema is Schema.FOREIGN else "" if schema in USABLE else UPGRADE
     return Finding("database", schema in USABLE, f"{shown}: {described(schema, version)}", action)
+
+
+def _clocks_apart(connection: Connection) -> float:
+    """Return by how many seconds the database's clock differs from ours; SQLite has none."""
+    if connection.dialect.name == "sqlite":
+        connection.execute(select(1))
+        return 0.0
+    theirs: datetime = connection.scalars(select(func.clock_timestamp())).one()
+    return abs((theirs - datetime.now(UTC)).total_seconds())
 
 
 def _broker(settings: Settings) -> Finding:

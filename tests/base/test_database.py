@@ -101,6 +101,26 @@ def test_a_failure_while_a_command_works_is_named_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_doctor_names_a_server_whose_clock_is_another(postgres_url: str) -> None:
+    upgrade(postgres_url)
+    assert next(examine(settings(postgres_url))).ok
+    engine = open_engine(postgres_url)
+    with engine.begin() as connection:
+        for statement in A_CLOCK_AHEAD:
+            connection.execute(text(statement.format(database=engine.url.database)))
+    engine.dispose()
+    found = next(examine(settings(postgres_url)))
+    assert not found.ok and "differ by 60." in found.detail and "NTP" in found.action
+
+
+A_CLOCK_AHEAD = (
+    "CREATE SCHEMA ahead",
+    "CREATE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+    "$$ SELECT pg_catalog.clock_timestamp() + interval '60.5 s' $$",
+    'ALTER DATABASE "{database}" SET search_path = ahead, pg_catalog, public',
+)
+
+
 def test_no_part_starts_without_its_database(tmp_path: Path, free_port: int) -> None:
     file = tmp_path / "cds-plugin.toml"
     file.write_text(f'[database]\nurl = "{nobody_there(free_port)}"\n')
