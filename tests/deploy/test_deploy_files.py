@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,10 +111,11 @@ def test_the_tests_confine_as_the_units_say(
 ) -> None:
     line = from_unit(f"cds-plugin-{name}", tmp_path / "state", "cpu")
     (tmp_path / "state").mkdir()
-    probe = [sys.executable, "-c", CONFINED, str(tmp_path / "state"), str(tmp_path)]
-    done = subprocess.run(
-        line.confinement.around(probe), capture_output=True, text=True, timeout=60, check=False
-    )
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as outside:  # /dev/shm is open
+        probe = [sys.executable, "-c", CONFINED, str(tmp_path / "state"), outside]
+        done = subprocess.run(
+            line.confinement.around(probe), capture_output=True, text=True, timeout=60, check=False
+        )
     said = done.stdout.split()
     assert said == ["True", str(code == "False"), "True", "True", code], done.stdout + done.stderr
 
