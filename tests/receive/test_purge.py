@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from cds_db.models import Instance, Result
 from cds_db.session import snapshot, transaction
 from cds_plugin.cli import build
 from cds_plugin.config import Broker, Retention
+from cds_plugin.durable import locked
 from cds_plugin.queue import make_app
 from cds_plugin.receive.spool import sha256_of
 from cds_plugin.receive.sweep import Sweeper
@@ -219,6 +221,17 @@ def test_a_purge_that_is_killed_is_finished_by_the_next_one(ward: Ward, tmp_path
     named = [pair for row in ward.audit("files-purged") for pair in row.detail["pictures"]["sha256"]]
     assert sorted(named) == sorted([each.sop_instance_uid, each.sha256] for each in ward.instances())
     assert_sound(ward)
+
+
+def test_a_folder_in_use_is_left_for_later(ward: Ward) -> None:
+    with ward.listening():
+        a_complete_study(ward)
+    (first, *_) = files_of(ward)
+    with locked(first.parent, fcntl.LOCK_SH):
+        list(a_purge(ward).pieces())
+        assert first.exists() and a_purge(ward).unfinished() >= 1, "somebody keeps a file there right now"
+    list(a_purge(ward).pieces())
+    assert a_purge(ward).unfinished() == 0 and files_of(ward) == []
 
 
 def test_a_storage_that_is_away_settles_nothing(ward: Ward) -> None:
