@@ -6,6 +6,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
+from pydicom.sequence import Sequence
 
 UNREADABLE = (
     ArithmeticError,
@@ -27,3 +28,9 @@ def element_value(header: Dataset, keyword: str) -> Any:
         return header.get(keyword)
     except UNREADABLE:
         return None
+
+
+def element_text(header: Dataset, keyword: str) -> str:
+    """Return the value of an element as text; empty when it has none, or is a sequence where text belongs."""
+    value = element_value(header, keyword)
+    return "" if isinstance(value, Sequence) else str(value or "")

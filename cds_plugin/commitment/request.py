@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cds_db.commitment import Reference
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text, element_value
 from cds_plugin.receive.header import uid_problem
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
@@ -82,7 +82,7 @@ def _references(items: Sequence[Any]) -> Iterator[Reference]:
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:
-    uid = str(element_value(dataset, keyword) or "").strip(" \0")
+    uid = element_text(dataset, keyword).strip(" \0")
     problem = uid_problem(uid)
     if problem is not None:
         missing = problem == "missing"

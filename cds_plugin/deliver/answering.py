@@ -21,7 +21,7 @@ from cds_db import asking
 from cds_db.asking import CommitmentAnswer
 from cds_db.session import transaction
 from cds_plugin.commitment.request import WELL_KNOWN_INSTANCE, ActionRefused, check_size
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text, element_value
 from cds_plugin.receive.header import PARSE_ERRORS, uid_problem
 from cds_plugin.receive.structure import Unparsable, check_structure, encoding_of
 
@@ -101,7 +101,7 @@ def _reason(item: Dataset) -> int:
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:
-    uid = str(element_value(dataset, keyword) or "").strip(" \0")
+    uid = element_text(dataset, keyword).strip(" \0")
     if uid_problem(uid) is not None:
         raise Unparsable(f"{keyword} is {uid_problem(uid)}")
     return uid

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text, element_value
 from cds_plugin.photograph.sites import site_of_body_part, site_of_code
 
 OLDEST_YEARS = 120.0
@@ -36,14 +36,14 @@ def clinical_facts_of(header: Dataset) -> ClinicalFacts:
     """Return the facts of a header; malformed and impossible ones count as absent."""
     return ClinicalFacts(
         age_years=_age(header),
-        sex=SEXES.get(str(element_value(header, "PatientSex") or "").strip().upper(), ""),
+        sex=SEXES.get(element_text(header, "PatientSex").strip().upper(), ""),
         site=_site(header),
     )
 
 
 def _age(header: Dataset) -> float | None:
     """Return Patient's Age, else the years from birth to the picture."""
-    written = AGE.fullmatch(str(element_value(header, "PatientAge") or "").strip())
+    written = AGE.fullmatch(element_text(header, "PatientAge").strip())
     years = float(written[1]) / UNITS_IN_A_YEAR[written[2]] if written else _years_lived(header)
     return years if years is not None and 0 <= years <= OLDEST_YEARS else None
 
@@ -59,9 +59,9 @@ def moment_of(header: Dataset) -> datetime | None:
 
     In the time zone that the object names (0008,0201), else taken as UTC; a date alone is its midnight.
     """
-    zone = _zone(str(element_value(header, "TimezoneOffsetFromUTC") or ""))
+    zone = _zone(element_text(header, "TimezoneOffsetFromUTC"))
     for name in MOMENTS:
-        day, time = (str(element_value(header, f"{name}{part}") or "").strip() for part in ("Date", "Time"))
+        day, time = (element_text(header, f"{name}{part}").strip() for part in ("Date", "Time"))
         digits = day + (re.sub(r"\D.*", "", time) + "000000")[:6]
         try:
             return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=zone)
@@ -80,7 +80,7 @@ def _zone(written: str) -> timezone:
 
 def _date(header: Dataset, keyword: str) -> date | None:
     try:
-        return datetime.strptime(str(element_value(header, keyword) or "").strip(), "%Y%m%d").date()
+        return datetime.strptime(element_text(header, keyword).strip(), "%Y%m%d").date()
     except ValueError:
         return None
 
@@ -90,10 +90,9 @@ def _site(header: Dataset) -> str:
     regions = element_value(header, "AnatomicRegionSequence")
     if isinstance(regions, Sequence) and regions:
         value, scheme = (
-            str(element_value(regions[0], keyword) or "")
-            for keyword in ("CodeValue", "CodingSchemeDesignator")
+            element_text(regions[0], keyword) for keyword in ("CodeValue", "CodingSchemeDesignator")
         )
         found = site_of_code(value, scheme)
         if found:
             return found
-    return site_of_body_part(str(element_value(header, "BodyPartExamined") or ""))
+    return site_of_body_part(element_text(header, "BodyPartExamined"))

@@ -15,7 +15,7 @@ from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import P_DATA
 
 from cds_plugin.deliver.sender import Peer, association_with
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.pull.bounds import (
     INSTANCES_PER_STUDY,
@@ -135,12 +135,12 @@ def found_instance(match: Dataset, study: str, series: str) -> FoundInstance:
 
 
 def _uid(match: Dataset, keyword: str) -> str:
-    return str(element_value(match, keyword) or "").strip(" \0")
+    return element_text(match, keyword).strip(" \0")
 
 
 def has_modality(match: Dataset, modalities: Sequence[str]) -> bool:
     """Return whether a series is wanted; one that does not say its modality is, to be on the safe side."""
-    modality = str(element_value(match, "Modality") or "").strip().upper()
+    modality = element_text(match, "Modality").strip().upper()
     return not modalities or not modality or modality in {each.upper() for each in modalities}
 
 
@@ -180,5 +180,5 @@ def _failed(peer: Peer, status: int | None) -> Unavailable:
 
 
 def _count(match: Dataset) -> int | None:
-    text = str(element_value(match, "NumberOfStudyRelatedInstances") or "").strip()
+    text = element_text(match, "NumberOfStudyRelatedInstances").strip()
     return int(text) if text.isascii() and text.isdigit() else None

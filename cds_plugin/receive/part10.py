@@ -17,7 +17,7 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text
 from cds_plugin.receive.answers import Offered
 from cds_plugin.receive.associations import OpenAssociation
 from cds_plugin.receive.bounds import KIBIBYTE
@@ -89,7 +89,7 @@ def _read_meta(path: Path) -> _Meta | None:
 
 
 def _text(meta: Dataset, keyword: str) -> str:
-    return str(element_value(meta, keyword) or "").strip(" \0")
+    return element_text(meta, keyword).strip(" \0")
 
 
 def _rewrite(path: Path, meta: _Meta) -> None:

@@ -24,7 +24,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pynetdicom.dsutils import create_file_meta, encode_file_meta, split_dataset
 
 from cds_plugin.config import Repair
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text
 from cds_plugin.receive.answers import Quarantined, Status
 from cds_plugin.receive.header import PARSE_ERRORS, is_about_bytes
 from cds_plugin.receive.structure import DEFERRED_BYTES, HEADER_BYTES, PIXEL_GROUP, Encoding, encoding_of
@@ -130,8 +130,8 @@ def _write(target: Path, header: Dataset, source: BinaryIO, transfer_syntax_uid:
     encoded.is_implicit_VR, encoded.is_little_endian = encoding.implicit, encoding.little_endian
     write_dataset(encoded, header)
     meta = create_file_meta(
-        sop_class_uid=UID(str(element_value(header, "SOPClassUID") or "")),
-        sop_instance_uid=UID(str(element_value(header, "SOPInstanceUID") or "")),
+        sop_class_uid=UID(element_text(header, "SOPClassUID")),
+        sop_instance_uid=UID(element_text(header, "SOPInstanceUID")),
         transfer_syntax=UID(transfer_syntax_uid),
     )
     with target.open("xb") as file:

@@ -10,7 +10,7 @@ from highdicom import AlgorithmIdentificationSequence, ContributingEquipment, SO
 from pydicom.dataset import Dataset
 from pydicom.uid import VLPhotographicImageStorage
 
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text, element_value
 from cds_plugin.results.codes import ARTIFICIAL_INTELLIGENCE, PROCESSING_EQUIPMENT
 from cds_plugin.results.context import ResultContext
 from cds_plugin.results.identity import MANUFACTURER, MODEL_NAME, SOFTWARE_VERSION
@@ -113,7 +113,7 @@ _TIMES = ("InstanceCreationTime", "ContentTime", "TimeOfSecondaryCapture", "Pres
 
 def _date(result: Dataset, context: ResultContext) -> None:
     """Date the object in the source's zone, because its study dates are copied; else in the local one."""
-    offset = str(element_value(context.source.header, "TimezoneOffsetFromUTC") or "")
+    offset = element_text(context.source.header, "TimezoneOffsetFromUTC")
     zone = None
     if match := _UTC_OFFSET.fullmatch(offset):
         sign, hours, minutes = match.groups()

@@ -18,7 +18,7 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text, element_value
 from cds_plugin.photograph.clinical import clinical_facts_of
 from cds_plugin.results import codes
 from cds_plugin.results.context import ResultContext, tracking_identifier
@@ -84,7 +84,7 @@ def _sites(source: Source) -> list[FindingSite] | None:
 
 
 def _code_of(item: Dataset) -> CodedConcept | None:
-    values = [str(element_value(item, each) or "") for each in _CODE]
+    values = [element_text(item, each) for each in _CODE]
     value, scheme, meaning = values
     usable = all(values) and len(value) <= 16 and len(scheme) <= 16 and len(meaning) <= 64
     return CodedConcept(value, scheme, meaning) if usable else None

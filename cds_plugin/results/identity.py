@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from pydicom.dataset import Dataset
 
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text, element_value
 from cds_plugin.results.codes import PROCESSING_EQUIPMENT
 from cds_plugin.results.uids import DEVICE_UID_ROOT
 
@@ -28,7 +28,7 @@ def is_own_object(header: Dataset) -> bool:
 
 
 def _is_own_device(item: Dataset) -> bool:
-    return str(element_value(item, "DeviceUID") or "").startswith(f"{DEVICE_UID_ROOT}.")
+    return element_text(item, "DeviceUID").startswith(f"{DEVICE_UID_ROOT}.")
 
 
 def _is_ours(item: Dataset) -> bool:

@@ -20,7 +20,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Frame, Image, KeepInFrame, Paragraph, Spacer, Table
 
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text
 from cds_plugin.results.colours import RgbColour, colours_of, ink_on
 from cds_plugin.results.context import ResultContext
 from cds_plugin.results.drawing import (
@@ -116,7 +116,7 @@ def _patient(header: Dataset) -> Table:
 
 def _shown(header: Dataset, keyword: str) -> str:
     """Return an element as the page can show it: a name's first group without carets, a date with dashes."""
-    text = str(element_value(header, keyword) or "")
+    text = element_text(header, keyword)
     if keyword.endswith("Name"):
         text = next(filter(None, text.split("=")), "").replace("^", " ").strip()
     if keyword.endswith("Date") and len(text) == 8 and text.isdigit():

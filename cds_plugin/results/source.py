@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import validate_value
 
-from cds_plugin.elements import UNREADABLE, element_value
+from cds_plugin.elements import UNREADABLE, element_text, element_value
 from cds_plugin.errors import Refused
 from cds_plugin.photograph import frame_count, pixel_spacing_mm
 
@@ -111,7 +111,7 @@ def decimals(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
 
 
 def _required_uid(header: Dataset, keyword: str) -> UID:
-    uid = UID(str(element_value(header, keyword) or ""))
+    uid = UID(element_text(header, keyword))
     if not uid.is_valid:
         raise Refused(
             "unusable_uid",

@@ -14,7 +14,7 @@ from pydicom.multival import MultiValue
 from cds_plugin.config import Rule
 from cds_plugin.decoder import Decoder
 from cds_plugin.dicomize import Dicomizer
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text, element_value
 from cds_plugin.errors import CdsError, Refused
 from cds_plugin.photograph import Photograph, check_decodable, frame_count, read_header
 from cds_plugin.receive.admission import reason_not_analysed
@@ -123,11 +123,11 @@ def check_admitted(header: Dataset) -> None:
     Missing and invalid identifiers are left to the decoder, which refuses them by name.
     """
     facts = Header(
-        **{field: str(element_value(header, keyword) or "") for field, keyword in UIDS.items()},
+        **{field: element_text(header, keyword) for field, keyword in UIDS.items()},
         patient_id="",
         issuer_of_patient_id="",
         image_type=tuple(str(each).upper() for each in _values(header, "ImageType")),
-        burned_in_annotation=str(element_value(header, "BurnedInAnnotation") or "").upper(),
+        burned_in_annotation=element_text(header, "BurnedInAnnotation").upper(),
         made_here=is_own_object(header),
     )
     reason = reason_not_analysed(facts, FROM_A_FILE, known_result=False)

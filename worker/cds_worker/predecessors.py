@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import structlog
 
 from cds_db.repeating import EarlierReport
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_text
 from cds_plugin.errors import CdsError
 from cds_plugin.photograph import read_header
 from cds_plugin.results.predecessors import Predecessor, Succession
@@ -41,6 +41,6 @@ def _series_of(vault: Vault, path: str) -> str | None:
     """Return the series of a report that was recorded before its series was."""
     try:
         with vault.plain(path) as file:
-            return str(element_value(read_header(file), "SeriesInstanceUID") or "") or None
+            return element_text(read_header(file), "SeriesInstanceUID") or None
     except (CdsError, OSError):
         return None
