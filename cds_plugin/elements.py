@@ -34,3 +34,8 @@ def element_text(header: Dataset, keyword: str) -> str:
     """Return the value of an element as text; empty when it has none, or is a sequence where text belongs."""
     value = element_value(header, keyword)
     return "" if isinstance(value, Sequence) else str(value or "")
+
+
+def is_about_bytes(error: Exception) -> bool:
+    """Return whether an error speaks of what was read: pydicom raises OSError for that, without a number."""
+    return not isinstance(error, OSError) or error.errno is None

@@ -21,6 +21,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from cds_plugin.elements import is_about_bytes
 from cds_plugin.errors import Refused, Unavailable
 from cds_plugin.photograph.codestream import damaged
 
@@ -89,7 +90,9 @@ def header_of(stream: BinaryIO) -> Dataset:
     """Return the header of an open file, as `read_header` does."""
     try:
         return _parse(_Bounded(stream, HEADER_BYTES, HEADER_READS), _stop_at_pixels, HEADER_BYTES)
-    except LIBRARY_ERRORS as error:
+    except (OSError, *LIBRARY_ERRORS) as error:
+        if not is_about_bytes(error):
+            raise
         raise Refused(
             "malformed_header",
             f"The header cannot be read ({type(error).__name__}).",
@@ -101,7 +104,9 @@ def dataset_of(stream: BinaryIO, inflated_bytes: int) -> Dataset:
     """Return the whole data set of a file whose header could be read; for the child, which limits guard."""
     try:
         return _parse(stream, None, inflated_bytes)
-    except LIBRARY_ERRORS as error:
+    except (OSError, *LIBRARY_ERRORS) as error:
+        if not is_about_bytes(error):
+            raise
         raise damaged() from error
 
 
@@ -116,8 +121,9 @@ class _Bounded:
         stream.seek(0)
 
     def read(self, size: int = -1, /) -> bytes:
-        wanted = self._size - self._stream.tell() if size < 0 else size
-        self._left -= min(wanted, self._size)
+        there = max(0, self._size - self._stream.tell())
+        size = there if size < 0 else min(size, there)
+        self._left -= size
         self._reads -= 1
         if self._left < 0 or self._reads < 0:
             raise Refused(

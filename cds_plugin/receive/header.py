@@ -25,7 +25,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom.dsutils import split_dataset
 
-from cds_plugin.elements import element_value
+from cds_plugin.elements import element_value, is_about_bytes
 from cds_plugin.receive.bounds import INFLATED_BYTES, MEBIBYTE
 from cds_plugin.receive.plain import plain_texts
 from cds_plugin.receive.structure import (
@@ -140,11 +140,6 @@ def read_received(
         if not is_about_bytes(error):
             raise
         raise Unparsable(f"the header cannot be read ({type(error).__name__})") from error
-
-
-def is_about_bytes(error: Exception) -> bool:
-    """Return whether an error speaks of what was read: pydicom raises OSError for that, without a number."""
-    return not isinstance(error, OSError) or error.errno is None
 
 
 def _read(file: BinaryIO, offset: int, encoding: Encoding) -> Header:

@@ -24,9 +24,9 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pynetdicom.dsutils import create_file_meta, encode_file_meta, split_dataset
 
 from cds_plugin.config import Repair
-from cds_plugin.elements import element_text
+from cds_plugin.elements import element_text, is_about_bytes
 from cds_plugin.receive.answers import Quarantined, Status
-from cds_plugin.receive.header import PARSE_ERRORS, is_about_bytes
+from cds_plugin.receive.header import PARSE_ERRORS
 from cds_plugin.receive.structure import DEFERRED_BYTES, HEADER_BYTES, PIXEL_GROUP, Encoding, encoding_of
 from cds_plugin.rules.facts import QUOTE, unquoted
 
