@@ -19,6 +19,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 
 from .classifier_network import packaged_weights
+from .second_opinion import SecondOpinion, doubted, evidence
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -99,6 +100,7 @@ class LesionMaskRCNN(MaskRCNN):  # type: ignore[misc]
     rpn: nn.Module
     roi_heads: nn.Module
     lesion_map: LesionMap
+    second_opinion: SecondOpinion
 
     def losses(self, pictures: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """torchvision's five losses and that of the lesion map, in training mode."""
@@ -113,7 +115,8 @@ class LesionMaskRCNN(MaskRCNN):  # type: ignore[misc]
         """Finds in one picture (3, H, W), float RGB in 0..1: boxes (N, 4), scores (N,), masks (N, 1, 56, 56).
 
         Boxes are x0 y0 x1 y1 in pixels of the picture; masks are soft, 0..1, each over its own box: the mean
-        of the region head's logits and the lesion map's.
+        of the region head's logits and the lesion map's. What the second opinion takes for skin keeps half
+        its score. `evidence` (N, columns) is what that opinion was formed on.
         """
         padded = self.transform.batch_images(
             [self.transform.normalize(picture)], size_divisible=LARGEST_STRIDE
@@ -123,7 +126,10 @@ class LesionMaskRCNN(MaskRCNN):  # type: ignore[misc]
         proposals, _ = self.rpn(images, levels)
         (found,), _ = self.roi_heads(levels, proposals, images.image_sizes)
         if len(found["boxes"]):
-            found["masks"] = fused(found["masks"], found["boxes"], self.lesion_map(levels, fine))
+            lesion_map = self.lesion_map(levels, fine)
+            found["masks"] = fused(found["masks"], found["boxes"], lesion_map)
+            found["evidence"] = evidence(list(levels.values()), lesion_map, found, images.image_sizes[0])
+            found["scores"] = doubted(found["scores"], self.second_opinion(found["evidence"]))
         return cast("dict[str, Tensor]", found)
 
 
@@ -190,6 +196,7 @@ def build_segmenter(
         mask_predictor=MaskRCNNPredictor(mask_width, mask_width, num_classes=2),
     )
     network.lesion_map = LesionMap(backbone.fine_channels, channels, map_width)
+    network.second_opinion = SecondOpinion(channels)
     return network
 
 

@@ -99,13 +99,16 @@ def test_the_segmenter(own: Path, tmp_path: Path) -> None:
         tmp_path,
         weights=weights,
         run_directory=tmp_path / "run",
+        second_opinion_scenes=12,
         steps=2,
         batch=1,
         check_every=2,
         validation_batches=1,
         validation_share=0.2,
     )
-    assert weights_metadata(weights)["steps"] == "2"
+    header = weights_metadata(weights)
+    assert header["steps"] == "2"
+    assert int(header["second_opinion_lesions"]) + int(header["second_opinion_skin"]) >= 0
 
 
 def test_the_quality_gate(own: Path, tmp_path: Path) -> None:
