@@ -3,7 +3,7 @@
   "signatures": [
     {
       "key_id": "e66225346e18d9977d064d352df0fdc5",
-      "signature": "e0cbThMhEc65qEZM/6EqBgtjxJBQCLhwPPlORkl1JKd3zz1cgQje0RCJKAOgMPqefgUQYjJwF30DRR0vVSHkAg=="
+      "signature": "iTBNWU6A8y/A2JGspWq6Nfl1UrNx/e9zejCymuYdhlduMM59luYlz8VFW5gDiIynMTS7ryo96si01Blmt1yTAQ=="
     }
   ]
 }
