@@ -53,7 +53,7 @@ def test_the_shipped_classifier_finds_drawn_pictures_strange(derm_test_data: Pat
     torch.set_num_threads(1)
     classifier = load_predictor(BUNDLE)
     evaluation = FamiliarityEvaluation(str(derm_test_data), classifier, str(tmp_path / "report.json"))
-    familiar = evaluation._see(FAMILIAR, held_out_lesions(derm_test_data, 24))
-    drawn = evaluation._see("drawn", other_pictures(derm_test_data, 24)["drawn"])
+    familiar = evaluation._see(FAMILIAR, held_out_lesions(derm_test_data, 14))
+    drawn = evaluation._see("drawn", other_pictures(derm_test_data, 14)["drawn"])
     assert all(np.isfinite([each.distance, each.energy]).all() for each in familiar + drawn)
     assert told_apart(familiar, drawn)["auc_ood_score"]["value"] > 0.5

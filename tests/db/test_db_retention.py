@@ -26,7 +26,7 @@ from ward_book import (
 from cds_db import commitment, dead_letters, repeating, retention, studies
 from cds_db.commitment import CommitmentRequest, Reference
 from cds_db.dead_letters import Change
-from cds_db.models import AuditEntry, Delivery, Instance, Job, Result, Revision
+from cds_db.models import AuditEntry, Commitment, Delivery, Instance, Job, Result, Revision
 from cds_db.repeating import Repeat
 from cds_db.retention import DueFile, Limit, Limits, Marked
 from cds_db.session import snapshot, transaction
@@ -213,10 +213,11 @@ def test_what_a_commitment_request_asks_for_stays_until_it_is_answered(
     with transaction(engine) as session:
         request = CommitmentRequest("CAMERA", "192.0.2.7", "1.2.3.4", wanted)
         commitment.record_request(session, request, now=NOW)
+        asked = session.scalars(select(Commitment.id)).one()
     assert spared(engine, Limits(OLD)) == {Spared.ASKED_FOR: 1}
     assert [marked(engine, Limits(OLD)).pictures for _ in range(2)] == [(f"{STUDY}.2",), ()]
     with transaction(engine) as session:
-        commitment.note_reported(session, 1, {}, now=LATER, actor="commitment")
+        commitment.note_reported(session, asked, {}, now=LATER, actor="commitment")
     assert marked(engine).pictures == (f"{STUDY}.1",)
 
 
