@@ -3,7 +3,7 @@
   "signatures": [
     {
       "key_id": "e66225346e18d9977d064d352df0fdc5",
-      "signature": "iTBNWU6A8y/A2JGspWq6Nfl1UrNx/e9zejCymuYdhlduMM59luYlz8VFW5gDiIynMTS7ryo96si01Blmt1yTAQ=="
+      "signature": "oKLbrz4BcHX70U0sHKNnUWAIaGHx6j/XRNavfZMsHnm3vOUfJTwU9g0z/WSuOWwAf93il02YM2UFC+1q9oXqBw=="
     }
   ]
 }
