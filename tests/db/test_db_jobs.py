@@ -29,7 +29,7 @@ def the_job(engine: Engine, job_id: int) -> Job:
 def test_a_claimed_job_is_nobody_elses_until_its_lease_runs_out(engine: Engine) -> None:
     revision_id, job_id = a_closed_study(engine)
     first = claimed(engine, job_id, "one")
-    assert first == jobs.Claim(job_id, JobKind.ANALYSIS, revision_id, 1)
+    assert first == jobs.Claim(job_id, "one", JobKind.ANALYSIS, revision_id, 1)
     assert claimed(engine, job_id, "other") is None
     second = claimed(engine, job_id, "other", LAPSED)
     assert second is not None

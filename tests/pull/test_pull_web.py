@@ -120,7 +120,7 @@ def test_a_study_without_a_valid_uid_costs_that_study(line: Line) -> None:
         (404, {}, b"", "answered 404"),
         (302, {"Location": "http://127.0.0.1:9/"}, b"", "answered 302"),
         (200, {"Content-Type": "application/dicom"}, b"DICM", "multipart/related"),
-        (200, {"Content-Type": media_type()}, b"nonsense", "no multipart body"),
+        (200, {"Content-Type": media_type()}, b"nonsense", "closing delimiter"),
         (200, {"Content-Type": media_type()}, multipart(b"x")[:-4], "closing delimiter"),
         (200, {"Content-Type": media_type()}, multipart(b"x", b"y"), "more than 1 parts"),
         (200, {"Content-Type": media_type()}, multipart(), "the answer has no part"),
