@@ -217,7 +217,7 @@ def write_report(targets: dict[str, Progress]) -> None:
 
 def _table(targets: dict[str, Progress]) -> str:
     rows = [
-        "| target | cases | cases/s | branches reached, first run to last | inputs kept | findings |",
+        "| target | cases | cases/s | branches reached, first and most | inputs kept | findings |",
         "|---|---:|---:|---|---:|---:|",
     ]
     for name, each in targets.items():
