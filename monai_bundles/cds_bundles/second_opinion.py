@@ -7,11 +7,9 @@ look is fitted afterwards, on the trained network's own finds in skin without a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision.ops import roi_align
 
 STRIDES = (8, 16, 32)
@@ -99,27 +97,3 @@ def _of_finds(found: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
         found["scores"].logit(LEAST_CERTAIN),
     ]
     return torch.cat([sides, sides.prod(1, keepdim=True), torch.stack(figures, 1)], 1)
-
-
-def fitted(rows: Tensor, lesion: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """Weight (1, D) and bias (1,) of a logistic regression of `lesion` (N,) bool on `rows` (N, D).
-
-    `penalty` weighs the squared weights of the standardised columns against the sum of the losses.
-    """
-    rows, wanted = rows.double(), lesion.double()
-    middle, spread = rows.mean(0), rows.std(0).clamp(min=1e-6)
-    standard = (rows - middle) / spread
-    weight = torch.zeros(rows.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=500, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        solver.zero_grad()
-        wrong = functional.binary_cross_entropy_with_logits(standard @ weight + bias, wanted, reduction="sum")
-        total = wrong + 0.5 * penalty * weight.square().sum()
-        cast("None", total.backward())  # type: ignore[no-untyped-call]
-        return total
-
-    solver.step(loss)  # type: ignore[no-untyped-call]
-    plain = (weight / spread).detach()
-    return plain[None].float(), (bias.detach() - plain @ middle).float()

@@ -12,6 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,7 +30,6 @@ from .scenes import (
     drawn_skin,
     through_dermatoscope,
 )
-from .second_opinion import fitted
 from .segmentation import Detection, in_frame
 from .segmenter_data import (
     DRAWS,
@@ -101,6 +102,19 @@ class SecondOpinionFit:
             if rng.random() < 0.4:
                 height, width = round(height * LARGER_LOOK), round(width * LARGER_LOOK)
             yield from labelled(network, a_scene(rng, source, height, width))
+
+
+def fitted(rows: Tensor, lesion: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """Weight (1, D) and bias (1,) of a logistic regression of `lesion` (N,) bool on `rows` (N, D).
+
+    `penalty` weighs the squared weights of the standardised columns against the sum of the losses.
+    """
+    scale = StandardScaler().fit(rows.double().numpy())
+    found = LogisticRegression(C=1 / penalty, tol=1e-6, max_iter=2000)
+    found.fit(scale.transform(rows.double().numpy()), lesion.numpy())
+    weight = found.coef_ / scale.scale_
+    bias = found.intercept_ - weight @ scale.mean_
+    return torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
 
 
 @torch.inference_mode()

@@ -69,7 +69,7 @@ class LesionSegmenter:
         self,
         weights: str | Path,
         device: str = "cpu",
-        score_threshold: float = 0.55,
+        score_threshold: float = 0.6,
         frame_pixels: int = 76_800,
         second_frame_pixels: int = 102_400,
     ) -> None:

@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from cds_bundles.scenes import Scene
-from cds_bundles.second_opinion import DOUBT, SecondOpinion, doubted, fitted, widened
-from cds_bundles.second_opinion_fit import a_window, beside, labelled
+from cds_bundles.second_opinion import DOUBT, SecondOpinion, doubted, widened
+from cds_bundles.second_opinion_fit import a_window, beside, fitted, labelled
 from cds_bundles.segmenter_data import to_tensor
 from cds_bundles.segmenter_network import build_segmenter, pixels_last
 
@@ -27,7 +27,7 @@ def test_doubt_halves_a_score() -> None:
     assert doubted(scores, torch.tensor([DOUBT - 0.01, DOUBT])).tolist() == pytest.approx([0.45, 0.9])
 
 
-def test_it_is_the_logistic_regression_of_a_kept_library() -> None:
+def test_the_weights_take_rows_as_they_are() -> None:
     rng = np.random.default_rng(3)
     rows = rng.normal(2.0, [1.0, 30.0, 0.01], (400, 3))
     label = rows @ [1.0, 0.05, 40.0] + rng.normal(0, 1.0, 400) > 82.3

@@ -175,10 +175,10 @@ def _sweep_up_after(pid: int) -> None:
 
 def _in_the_child(name: str, folder: Path) -> str:
     """Return what the product's decoder makes of the input that ended the process."""
-    last = max(
-        (each for each in (folder / "findings").iterdir() if each.is_file()),
-        key=lambda each: each.stat().st_mtime,
-    )
+    kept = [each for each in (folder / "findings").iterdir() if each.is_file()]
+    if not kept:
+        return "no input was kept"
+    last = max(kept, key=lambda each: each.stat().st_mtime)
     command = [sys.executable, str(HERE / "contained.py"), name, str(last)]
     asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return asked.stdout.strip() or f"NOT CONTAINED: exit code {asked.returncode}"

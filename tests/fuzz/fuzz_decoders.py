@@ -23,6 +23,7 @@ from cds_plugin.errors import Refused
 from cds_plugin.photograph.child import address_space_bytes, decode_limited
 from cds_plugin.photograph.exchange import Kind, Reply, Request
 from cds_plugin.photograph.facts import ColourSource
+from cds_plugin.photograph.header import header_of
 
 CODES = frozenset(
     {
@@ -141,9 +142,13 @@ def _check_refusal(refusal: Refused) -> None:
 
 
 def _check_raised_by_library(error: Exception) -> None:
-    """Our own code refuses what it does not understand: the child need not end for it."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    if "cds_plugin/" in place.filename:
+    """Our own code refuses what it does not understand, and nothing comes out of a header.
+
+    A worker reads headers itself, before it asks the child.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = frames[-1]
+    if "cds_plugin/" in place.filename or any(each.name == header_of.__name__ for each in frames):
         raise Breach(f"{type(error).__name__} in {place.name}: {error}") from error
 
 

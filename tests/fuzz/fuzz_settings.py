@@ -59,8 +59,8 @@ class SettingsFiles:
             settings = load_settings(self._file, dict(_variables(variables)))
         except Refused as refusal:
             _check_refusal(refusal)
-            return
-        _check_settings(settings)
+        else:
+            _check_settings(settings)
         self._watch.check()
 
     def settled(self) -> None:
