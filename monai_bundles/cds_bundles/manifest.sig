@@ -3,7 +3,7 @@
   "signatures": [
     {
       "key_id": "e66225346e18d9977d064d352df0fdc5",
-      "signature": "oKLbrz4BcHX70U0sHKNnUWAIaGHx6j/XRNavfZMsHnm3vOUfJTwU9g0z/WSuOWwAf93il02YM2UFC+1q9oXqBw=="
+      "signature": "NcpLWOPlbBeIsy4+q3OcdpW16FK9tX7OP0uVdEk9yo4S4VSpB+KL2dVYlC0iaqcwjaNyizJBnrhibSmenkk1DA=="
     }
   ]
 }
