@@ -3,7 +3,7 @@
   "signatures": [
     {
       "key_id": "e66225346e18d9977d064d352df0fdc5",
-      "signature": "NcpLWOPlbBeIsy4+q3OcdpW16FK9tX7OP0uVdEk9yo4S4VSpB+KL2dVYlC0iaqcwjaNyizJBnrhibSmenkk1DA=="
+      "signature": "hDNJU3IdKAL7INQklTEaOw99ZDHp/g0JxtUPTiHogTDTlcK7+1NMwk0ftYluTazCOm5b4X9xDo1fr6+VvqOADw=="
     }
   ]
 }
