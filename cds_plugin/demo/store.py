@@ -29,9 +29,11 @@ class DemoStore:
         self.port = port
         self._ae = AE(ae_title=self.ae_title)
         self._ae.add_supported_context(Verification)
+        self._restricted = True
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._restricted = not _config.UNRESTRICTED_STORAGE_SERVICE  # it holds for the whole process
         _config.UNRESTRICTED_STORAGE_SERVICE = True
         self._ae.start_server(
             (LOOPBACK, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._keep)]
@@ -42,6 +44,8 @@ class DemoStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ae.shutdown()
+        if self._restricted:
+            _config.UNRESTRICTED_STORAGE_SERVICE = False
 
     def headers(self) -> list[tuple[Path, Dataset]]:
         """Return each object's file and header, oldest first."""

@@ -21,7 +21,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     SecondaryCaptureImageStorage,
 )
-from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.events import Event
 
 from cds_plugin.deliver.recoding import alternatives, recoded
@@ -102,12 +102,9 @@ def test_a_peer_of_one_uncompressed_syntax_gets_every_result(
 
 @pytest.mark.slow
 def test_a_peer_that_takes_only_jpeg_gets_the_pictures_and_is_told_on(
-    postroom: Postroom, ports: list[int], monkeypatch: pytest.MonkeyPatch
+    postroom: Postroom, ports: list[int]
 ) -> None:
     """It has no presentation context for the others; they are refused, each with its class."""
-    monkeypatch.setattr(
-        _config, "UNRESTRICTED_STORAGE_SERVICE", False
-    )  # a listener of ours in this process sets it
     (job_id,) = postroom.a_real_analysis("pacs", kinds=frozenset(ResultKind))
     taken: dict[str, bytes] = {}
 

@@ -116,6 +116,7 @@ def test_from_a_quoted_picture_to_the_forms_of_each_destination(
     with pacs, ris:
         for delivery in delivery_jobs(home):
             Deliverer(settings, home.engine, threading.Event()).run(delivery)
+    assert not _config.UNRESTRICTED_STORAGE_SERVICE, "a peer later in this process would take everything"
     with snapshot(home.engine) as session:
         (study,) = studies.statuses(session, 9)
     assert (study.stage, study.calling_ae) == ("complete", "IMPORTER")
