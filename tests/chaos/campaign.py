@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from disks import cleared
 from faults import KINDS, NotNow, Scene
 from installation import PARTS, Site, a_site
 from monitor import Fault, Monitor
@@ -233,11 +233,11 @@ def _round(base: Path, plan: Plan) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return document
     folder = base / f"{plan.seed}-{plan.faults}"
-    shutil.rmtree(folder, ignore_errors=True)
+    cleared(folder)
     document = as_document(plan, run_round(folder, plan))
     done.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if not document["problems"]:
-        shutil.rmtree(folder)
+        cleared(folder)
     return document
 
 

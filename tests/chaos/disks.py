@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 BALLAST = "ballast"
 TRIES = 3
@@ -24,6 +27,14 @@ def small_disk(folder: Path, size_bytes: int) -> Iterator[bool]:
     finally:
         if mounted:
             subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+def cleared(folder: Path) -> None:
+    """Remove a folder with all that a killed campaign left mounted in it."""
+    mounted = [Path(each.mountpoint) for each in psutil.disk_partitions(all=True)]
+    for place in sorted(each for each in mounted if each.is_relative_to(folder.resolve())):
+        subprocess.run(["umount", "--lazy", str(place)], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def fill(folder: Path, leave_bytes: int) -> None:
